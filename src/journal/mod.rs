@@ -1,0 +1,3 @@
+//! The journal: the buffer's other half, on disk.
+
+pub mod disk;

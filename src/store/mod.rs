@@ -1,0 +1,308 @@
+//! What is written to the database, by whom, and what comes of it.
+//!
+//! [`Store`] is the only way in. A running recorder has one, held by the FlushActor, which calls it through the
+//! [`Blocking`](crate::blocking::Blocking) handle. Reads for people use connections of their own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::endpoint::{ApiKey, Endpoint, EndpointHealth};
+use crate::event::{Counters, EndpointId, InstanceConfig, Record, Sample, TunnelKey, TunnelState};
+use crate::id::EventId;
+
+/// Why a batch was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlushCause {
+    /// It was full: events or bytes.
+    Threshold,
+    /// A boundary was reached, or an event had waited for `storage.flush_interval`.
+    Hourly,
+    /// Someone asked.
+    Manual,
+    /// The recorder stops.
+    Drain,
+    /// It was found in the journal at start.
+    Recovery,
+}
+
+impl FlushCause {
+    /// As in `flushes.cause` and in the stats.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Threshold => "threshold",
+            Self::Hourly => "hourly",
+            Self::Manual => "manual",
+            Self::Drain => "drain",
+            Self::Recovery => "recovery",
+        }
+    }
+}
+
+/// What a row of `flushes` says of a batch beside its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlushInfo {
+    /// Cause.
+    pub cause: FlushCause,
+    /// The boundary that was kept, with cause `Hourly` where there was one.
+    pub boundary: Option<Timestamp>,
+    /// Boundaries that passed unkept before that one (the machine slept, the clock stepped).
+    pub skipped_boundaries: u32,
+    /// When the batch was cut.
+    pub cut_at: Timestamp,
+}
+
+/// Records that are stored in one transaction, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventBatch {
+    /// Why and when it was cut.
+    pub info: FlushInfo,
+    /// The records; empty where a boundary was kept with nothing to write.
+    pub records: Arc<Vec<Record>>,
+    /// True if the batch may be stored already: read from the journal at start, or after a commit in doubt.
+    pub maybe_stored: bool,
+}
+
+/// A row of `service_history`: one tunnel, one minute.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistoryRow {
+    /// Tunnel.
+    pub tunnel: TunnelKey,
+    /// Start of the minute, by time of receipt.
+    pub minute: Timestamp,
+    /// Bytes moved since the sample before, by counter.
+    pub delta: Counters,
+    /// Mean, lowest and highest ping in ms over the samples that had one.
+    pub ping: Option<PingStats>,
+    /// Last value, where there was one.
+    pub pool: Option<i32>,
+    /// Last value, where there was one.
+    pub tcps: Option<i32>,
+    /// Last value, where there was one.
+    pub udps: Option<i32>,
+    /// Bytes per second received (TCP and UDP) over the time that the samples cover; `None` if they cover none.
+    pub speed_in: Option<f64>,
+    /// Bytes per second sent, likewise.
+    pub speed_out: Option<f64>,
+    /// Samples in the window.
+    pub record_count: i32,
+    /// Samples that the learnt interval lets expect, 0 while it is not known.
+    pub expected_count: i32,
+    /// The stored row of this minute, if there is one, is a part to be added to and not an older version of this
+    /// row: the wall clock was set back over it.
+    pub merge: bool,
+}
+
+/// Ping over the samples of a window, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PingStats {
+    /// Mean.
+    pub mean: f64,
+    /// Lowest.
+    pub min: i32,
+    /// Highest.
+    pub max: i32,
+}
+
+/// Something about a counter that is not plain growth: a row of `counter_events`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounterEvent {
+    /// The event that showed it.
+    pub event: EventId,
+    /// Tunnel.
+    pub tunnel: TunnelKey,
+    /// When.
+    pub at: Timestamp,
+    /// `reset`, `fall_back`, `reset_undone`, `fall_unknown`.
+    pub kind: Box<str>,
+    /// Counters before.
+    pub before: Counters,
+    /// Counters after.
+    pub after: Counters,
+}
+
+/// What the HistoryWorkerActor hands over: rows, and the state that makes it able to go on after `through`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistoryBatch {
+    /// From the events' sequence: unique, and the key of this batch in `flushes`.
+    pub id: EventId,
+    /// Why and when it was cut.
+    pub info: FlushInfo,
+    /// Every event up to this id is contained in the rows and states, of this batch or of earlier ones.
+    pub through: EventId,
+    /// Rows, sorted by tunnel and minute.
+    pub rows: Vec<HistoryRow>,
+    /// What is new about counters.
+    pub counter_events: Vec<CounterEvent>,
+    /// For each tunnel that changed since the batch before, the worker's state as JSON; `None` where it is gone.
+    pub states: Vec<(TunnelKey, Option<Box<str>>)>,
+}
+
+/// What changed in live state since the last sync; only that.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LiveChanges {
+    /// Every event up to this id is contained in the database once this is stored.
+    pub through: EventId,
+    /// Health of endpoints that changed.
+    pub endpoints: Vec<(EndpointId, EndpointHealth)>,
+    /// New or changed configuration.
+    pub configs: Vec<(TunnelKey, Arc<InstanceConfig>, EventId)>,
+    /// New or changed state. The time and the id stand for the last event, the sample for what it said.
+    pub samples: Vec<(TunnelKey, Sample, Timestamp, EventId)>,
+    /// Tunnels that are gone, and when.
+    pub removed: Vec<(TunnelKey, Timestamp)>,
+}
+
+impl LiveChanges {
+    /// True if there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty() && self.configs.is_empty() && self.samples.is_empty() && self.removed.is_empty()
+    }
+}
+
+/// What a committed batch did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Committed {
+    /// Rows that are new.
+    pub written: u64,
+    /// Rows whose id was there before.
+    pub skipped: u64,
+    /// Rows that the database refused for themselves and that are in `quarantine` now.
+    pub quarantined: u64,
+}
+
+/// A change of an endpoint's definition. What is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointChange {
+    /// New URL.
+    pub url: Option<crate::endpoint::MasterUrl>,
+    /// New key.
+    pub api_key: Option<ApiKey>,
+    /// New judgement of certificates.
+    pub tls: Option<crate::endpoint::TlsPolicy>,
+    /// Pause or resume.
+    pub paused: Option<bool>,
+    /// Store `log` events, or not; `Some(None)` goes back to following `storage.log_events`.
+    pub log_events: Option<Option<bool>>,
+    /// The master's id was seen.
+    pub master_id: Option<String>,
+}
+
+/// An endpoint that is to be made: everything but the id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEndpoint {
+    /// Unique name.
+    pub name: String,
+    /// Where its API is.
+    pub url: crate::endpoint::MasterUrl,
+    /// Its key.
+    pub api_key: ApiKey,
+    /// How its certificate is judged.
+    pub tls: crate::endpoint::TlsPolicy,
+    /// Whether its `log` events are stored.
+    pub log_events: Option<bool>,
+}
+
+/// What the database knew when the recorder started.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// Endpoints with the health last stored.
+    pub endpoints: Vec<(Endpoint, EndpointHealth)>,
+    /// Live tunnels.
+    pub tunnels: Vec<(TunnelKey, TunnelState)>,
+    /// The HistoryWorkerActor's states.
+    pub history_states: Vec<(TunnelKey, Box<str>)>,
+    /// Highest `through` of the history batches that are stored.
+    pub history_through: EventId,
+    /// Highest id anywhere in the database.
+    pub highest_id: EventId,
+    /// The last boundary that was kept.
+    pub last_boundary: Option<Timestamp>,
+    /// When the last flush was cut.
+    pub last_flush: Option<Timestamp>,
+}
+
+/// The database as the recorder writes it. Calls block; one at a time.
+///
+/// Each call is one transaction: all of it is stored or nothing, except where the error is in doubt
+/// ([`StoreError::in_doubt`]). Committed means durable: a machine that loses power keeps it.
+pub trait Store: Send + 'static {
+    /// Reads what a recorder needs to go on.
+    ///
+    /// # Errors
+    /// Any [`StoreError`].
+    fn load(&mut self) -> Result<Stored, StoreError>;
+
+    /// Stores records and their `flushes` row. Ids that are there already are skipped and counted. A row that the
+    /// database refuses for itself goes to `quarantine` and the others are stored.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing of the batch is stored then, except where it is in doubt.
+    fn commit_events(&mut self, batch: &EventBatch) -> Result<Committed, StoreError>;
+
+    /// Stores history rows, counter events, states and their `flushes` row. A batch whose id is in `flushes` already
+    /// is not stored again: its rows count as skipped.
+    ///
+    /// # Errors
+    /// As [`Store::commit_events`].
+    fn commit_history(&mut self, batch: &HistoryBatch) -> Result<Committed, StoreError>;
+
+    /// Stores changes of live state. A sample or configuration with an event id not above the stored one is left out.
+    ///
+    /// # Errors
+    /// As [`Store::commit_events`].
+    fn sync_live(&mut self, changes: &LiveChanges) -> Result<(), StoreError>;
+
+    /// Makes an endpoint.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Refused`] if the name or the master id is taken, else as above.
+    fn add_endpoint(&mut self, endpoint: &NewEndpoint, at: Timestamp) -> Result<EndpointId, StoreError>;
+
+    /// Changes an endpoint.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Refused`] if there is no such endpoint or the master id is taken, else as above.
+    fn change_endpoint(&mut self, id: EndpointId, change: &EndpointChange, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Removes an endpoint and its live tunnels. Its events, history and gaps stay until they expire, or go with
+    /// `purge`.
+    ///
+    /// # Errors
+    /// As [`Store::commit_events`].
+    fn remove_endpoint(&mut self, id: EndpointId, purge: bool, at: Timestamp) -> Result<(), StoreError>;
+}
+
+/// What kind of failure a call met, which decides what is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// No connection, locked by another process, out of space, read-only: the same call may go through later.
+    Unavailable,
+    /// The request itself cannot be carried out; trying again does not help.
+    Refused,
+    /// Wrong URL, wrong password, newer schema, no permission: a person must mend it.
+    Fatal,
+}
+
+/// A database call failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct StoreError {
+    /// What to make of it.
+    pub kind: StoreErrorKind,
+    /// The transaction may have been committed all the same: the answer to COMMIT was lost.
+    pub in_doubt: bool,
+    /// What happened and what to do; holds no password.
+    pub message: String,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if self.in_doubt { f.write_str(" (whether the transaction was committed is not known)") } else { Ok(()) }
+    }
+}
