@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 pub mod actors;
+pub mod backoff;
 pub mod blocking;
+pub mod boundary;
 pub mod clock;
 pub mod endpoint;
 pub mod event;

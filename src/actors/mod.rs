@@ -3,5 +3,6 @@
 pub mod buffer;
 pub mod cache;
 pub mod endpoints;
+pub mod flush;
 pub mod history_worker;
 pub mod sse_ingest;
