@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::event::{Counters, Event, EventKind, Gap, Record, TunnelKey};
+use crate::event::{Counters, EndpointId, Event, EventKind, Gap, Record, TunnelKey};
 use crate::id::EventId;
 use crate::store::{CounterEvent, FlushInfo, HistoryBatch, HistoryRow, PingStats};
 
@@ -293,6 +293,14 @@ impl Histories {
         }
     }
 
+    /// Closes the windows of an endpoint's tunnels and forgets their counters.
+    pub fn forget(&mut self, endpoint: EndpointId) {
+        let tunnels: Vec<TunnelKey> = self.tunnels.keys().filter(|tunnel| tunnel.endpoint == endpoint).cloned().collect();
+        for tunnel in tunnels {
+            self.remove(&tunnel);
+        }
+    }
+
     fn remove(&mut self, tunnel: &TunnelKey) {
         if let Some(history) = self.tunnels.remove(tunnel) {
             if let Some(window) = history.window {
@@ -392,7 +400,7 @@ pub fn merged(earlier: HistoryRow, later: HistoryRow) -> HistoryRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{EndpointId, InstanceId, Sample};
+    use crate::event::{InstanceId, Sample};
     use crate::store::FlushCause;
 
     const NOON: i64 = 1_795_435_200_000_000;

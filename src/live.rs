@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::endpoint::EndpointHealth;
-use crate::event::{EndpointId, Event, EventKind, Gap, InstanceConfig, InstanceId, Record, TunnelKey, TunnelState};
+use crate::event::{EndpointId, Event, EventKind, Gap, InstanceId, Record, TunnelKey, TunnelState};
 use crate::id::EventId;
 use crate::store::LiveChanges;
 
@@ -175,15 +175,15 @@ impl LiveState {
         self.through
     }
 
-    /// All endpoints with their health and number of tunnels.
-    pub fn endpoints(&self) -> impl Iterator<Item = (EndpointId, &EndpointHealth, usize)> {
-        self.endpoints.iter().map(|(id, endpoint)| (*id, &endpoint.health, endpoint.tunnels.len()))
+    /// All endpoints.
+    pub fn endpoints(&self) -> impl Iterator<Item = EndpointId> {
+        self.endpoints.keys().copied()
     }
 
-    /// The health of one endpoint.
+    /// The health of one endpoint and the number of its tunnels.
     #[must_use]
-    pub fn health(&self, endpoint: EndpointId) -> Option<&EndpointHealth> {
-        self.endpoints.get(&endpoint).map(|endpoint| &endpoint.health)
+    pub fn endpoint(&self, endpoint: EndpointId) -> Option<(&EndpointHealth, usize)> {
+        self.endpoints.get(&endpoint).map(|endpoint| (&endpoint.health, endpoint.tunnels.len()))
     }
 
     /// The tunnels of one endpoint.
@@ -200,16 +200,14 @@ impl LiveState {
     }
 }
 
-/// For tests: an empty configuration that differs by alias.
-#[cfg(test)]
-fn config(alias: &str) -> Arc<InstanceConfig> {
-    Arc::new(InstanceConfig { alias: crate::redact::Redacted::from_store(alias), ..InstanceConfig::default() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Sample, Status};
+    use crate::event::{InstanceConfig, Sample, Status};
+
+    fn config(alias: &str) -> Arc<InstanceConfig> {
+        Arc::new(InstanceConfig { alias: crate::redact::Redacted::from_store(alias), ..InstanceConfig::default() })
+    }
 
     fn event(id: i64, kind: EventKind, pool: i32, alias: Option<&str>) -> Record {
         Record::Event(Event {

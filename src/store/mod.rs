@@ -3,6 +3,8 @@
 //! [`Store`] is the only way in. A running recorder has one, held by the FlushActor, which calls it through the
 //! [`Blocking`](crate::blocking::Blocking) handle. Reads for people use connections of their own.
 
+pub mod memory;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -27,6 +29,8 @@ pub enum FlushCause {
     Drain,
     /// It was found in the journal at start.
     Recovery,
+    /// Its journal segment was given up after a failed write or sync.
+    Journal,
 }
 
 impl FlushCause {
@@ -39,6 +43,7 @@ impl FlushCause {
             Self::Manual => "manual",
             Self::Drain => "drain",
             Self::Recovery => "recovery",
+            Self::Journal => "journal",
         }
     }
 }

@@ -1,0 +1,369 @@
+//! What the BufferActor has the journal do, and in which order: one job at a time, run through the
+//! [`Blocking`](crate::blocking::Blocking) handle.
+//!
+//! A job takes everything that gathered while the one before it ran, so that writes are grouped by themselves: one write
+//! per segment and job. It cuts batches exactly at their limits, splitting a bunch where it must.
+
+use std::sync::Arc;
+
+use crate::event::{Bunch, Record};
+use crate::id::EventId;
+use crate::journal::{JournalError, SegmentKind, SegmentNo, Writer, frame, frame_history};
+use crate::store::{FlushCause, FlushInfo, HistoryBatch};
+
+use crate::actors::buffer::Refused;
+use crate::clock::Timestamp;
+
+/// When a batch is full, and what the journal may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `storage.max_buffer_size`: records of a batch.
+    pub batch_events_max: usize,
+    /// `storage.max_buffer_bytes`: journaled bytes of a batch.
+    pub batch_bytes_max: u64,
+    /// `journal.max_bytes`.
+    pub journal_bytes_max: u64,
+    /// `journal.min_free_bytes`.
+    pub free_bytes_min: u64,
+}
+
+/// `journal.sync_interval`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// Before each reply.
+    Always,
+    /// At most this long after a write.
+    Every(std::time::Duration),
+    /// Never: a machine that loses power loses what it had not written back.
+    Off,
+}
+
+/// The batch that is being filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Its segment, made with its first record.
+    pub no: SegmentNo,
+    /// Records in it.
+    pub events: usize,
+    /// Their journaled bytes.
+    pub bytes: u64,
+}
+
+/// Something to do, in order of arrival.
+#[derive(Debug)]
+pub enum Item {
+    /// Journal a bunch.
+    Append(Arc<Bunch>),
+    /// Cut the open batch.
+    Cut(FlushInfo),
+    /// Journal a batch of history in a segment of its own.
+    History(Box<HistoryBatch>),
+    /// History is complete up to here without a batch: nothing changed since the last one.
+    HistoryUnchanged(EventId),
+    /// Read the payload of a batch that lives in its segment only.
+    ReadBack(SegmentNo),
+}
+
+/// One run of the journal.
+#[derive(Debug)]
+pub struct Job {
+    /// What to do.
+    pub items: Vec<Item>,
+    /// Segments whose batches are durable elsewhere; removed first, which makes room.
+    pub remove: Vec<SegmentNo>,
+    /// Sync what was written, by this job or before.
+    pub sync_due: bool,
+    /// When to sync beside that.
+    pub policy: SyncPolicy,
+    /// The open batch.
+    pub open: Open,
+    /// Number of the next segment.
+    pub next: SegmentNo,
+    /// Limits.
+    pub limits: Limits,
+    /// Date of the batches that this job cuts.
+    pub now: Timestamp,
+}
+
+/// What a job did, in order.
+#[derive(Debug)]
+pub enum Effect {
+    /// These records are in the open batch now.
+    Records(Vec<Record>),
+    /// The open batch was cut.
+    Cut {
+        /// Its segment; `None` if it is empty.
+        no: Option<SegmentNo>,
+        /// Journaled bytes.
+        bytes: u64,
+        /// Why.
+        info: FlushInfo,
+    },
+    /// The next bunch, in the order of the items: how many of its records were kept, and why not the rest.
+    Appended {
+        /// Records journaled.
+        kept: usize,
+        /// Why the rest was refused.
+        refused: Option<Refused>,
+    },
+    /// A batch of history has a segment; or none, if the journal refused it: it waits in memory then.
+    History {
+        /// The segment.
+        no: Option<SegmentNo>,
+        /// The batch.
+        batch: Box<HistoryBatch>,
+    },
+    /// See [`Item::HistoryUnchanged`].
+    HistoryUnchanged(EventId),
+    /// What was read back.
+    ReadBack {
+        /// The segment.
+        no: SegmentNo,
+        /// Its content.
+        payload: Result<Payload, JournalError>,
+    },
+}
+
+/// The content of a batch.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// Records.
+    Events(Arc<Vec<Record>>),
+    /// History.
+    History(Arc<HistoryBatch>),
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub struct Outcome {
+    /// In order.
+    pub effects: Vec<Effect>,
+    /// The open batch after the job.
+    pub open: Open,
+    /// Number of the next segment.
+    pub next: SegmentNo,
+    /// Segments that could not be removed; to be tried again.
+    pub not_removed: Vec<SegmentNo>,
+    /// True if everything written is synced.
+    pub synced: bool,
+    /// The first thing that failed.
+    pub error: Option<JournalError>,
+    /// Bytes of the journal.
+    pub journal_bytes: u64,
+}
+
+impl Job {
+    /// Does it. Blocks.
+    #[must_use]
+    pub fn run(self, writer: &mut Writer) -> Outcome {
+        let Self { items, remove, sync_due, policy, open, next, limits, now } = self;
+        let mut run = Run {
+            writer,
+            limits,
+            now,
+            open,
+            next,
+            effects: Vec::with_capacity(items.len() * 2),
+            group: Group::default(),
+            error: None,
+        };
+        let not_removed = remove
+            .into_iter()
+            .filter(|no| match run.writer.remove(*no) {
+                Ok(()) => false,
+                Err(error) => {
+                    run.note(error);
+                    true
+                }
+            })
+            .collect();
+        let mut unsynced_history = false;
+        for item in items {
+            match item {
+                Item::Append(bunch) => run.append(&bunch),
+                Item::Cut(info) => {
+                    run.write_group();
+                    run.cut(info);
+                }
+                Item::History(batch) => {
+                    unsynced_history = true;
+                    run.history(batch);
+                }
+                Item::HistoryUnchanged(through) => run.effects.push(Effect::HistoryUnchanged(through)),
+                Item::ReadBack(no) => {
+                    run.write_group();
+                    let payload = run.writer.read_back(no);
+                    run.effects.push(Effect::ReadBack { no, payload });
+                }
+            }
+        }
+        run.write_group();
+        let wanted = sync_due || unsynced_history || policy == SyncPolicy::Always;
+        let synced = policy != SyncPolicy::Off && wanted && run.sync();
+        if policy == SyncPolicy::Always && !synced {
+            run.take_back_replies();
+        }
+        let Run { writer, open, next, effects, error, .. } = run;
+        Outcome { effects, open, next, not_removed, synced, error, journal_bytes: writer.bytes() }
+    }
+}
+
+/// Records of the open segment that are encoded and not written, and which bunches they are of.
+#[derive(Default)]
+struct Group {
+    frames: Vec<u8>,
+    records: Vec<Record>,
+    /// Per bunch: records of it in this group, and whether its last record is among them.
+    bunches: Vec<(usize, bool)>,
+    /// Records of the first bunch that an earlier group holds already.
+    kept_before: usize,
+}
+
+struct Run<'a> {
+    writer: &'a mut Writer,
+    limits: Limits,
+    now: Timestamp,
+    open: Open,
+    next: SegmentNo,
+    effects: Vec<Effect>,
+    group: Group,
+    error: Option<JournalError>,
+}
+
+impl Run<'_> {
+    fn append(&mut self, bunch: &Bunch) {
+        let mut in_group = 0;
+        for (index, record) in bunch.records.iter().enumerate() {
+            frame(record, &mut self.group.frames);
+            self.group.records.push(record.clone());
+            in_group += 1;
+            let last = index + 1 == bunch.records.len();
+            if self.open.events + self.group.records.len() >= self.limits.batch_events_max
+                || self.open.bytes + self.group.frames.len() as u64 >= self.limits.batch_bytes_max
+            {
+                self.group.bunches.push((in_group, last));
+                in_group = 0;
+                if !self.write_group() {
+                    if !last {
+                        // The bunch was answered with the failure: the rest of it is refused with its beginning.
+                        return;
+                    }
+                    continue;
+                }
+                self.cut(FlushInfo { cause: FlushCause::Threshold, boundary: None, skipped_boundaries: 0, cut_at: self.now });
+            }
+        }
+        if in_group > 0 || bunch.records.is_empty() {
+            self.group.bunches.push((in_group, true));
+        }
+    }
+
+    /// Writes the group and answers its bunches. False if it was refused.
+    fn write_group(&mut self) -> bool {
+        let Group { frames, records, bunches, kept_before } = std::mem::take(&mut self.group);
+        if bunches.is_empty() {
+            return true;
+        }
+        let refused = if records.is_empty() { None } else { self.write_open(&frames, records.len()).err() };
+        let mut kept = kept_before;
+        for (count, last) in bunches {
+            kept += if refused.is_some() { 0 } else { count };
+            if last || refused.is_some() {
+                self.effects.push(Effect::Appended { kept, refused });
+                kept = 0;
+            }
+        }
+        self.group.kept_before = kept;
+        if refused.is_none() && !records.is_empty() {
+            self.open.events += records.len();
+            self.open.bytes += frames.len() as u64;
+            self.effects.push(Effect::Records(records));
+        }
+        refused.is_none()
+    }
+
+    fn write_open(&mut self, frames: &[u8], records: usize) -> Result<(), Refused> {
+        self.room_for(frames.len())?;
+        match self.writer.append(self.open.no, SegmentKind::Events, frames, records as u32) {
+            Ok(()) => Ok(()),
+            // The segment was given up after a failed sync. Its batch is stored from memory as it is, and a new one begins.
+            Err(JournalError::Poisoned { .. }) => {
+                self.cut(FlushInfo { cause: FlushCause::Journal, boundary: None, skipped_boundaries: 0, cut_at: self.now });
+                let again = self.writer.append(self.open.no, SegmentKind::Events, frames, records as u32);
+                again.map_err(|error| self.refuse(error))
+            }
+            Err(error) => Err(self.refuse(error)),
+        }
+    }
+
+    fn room_for(&mut self, bytes: usize) -> Result<(), Refused> {
+        if self.writer.bytes() + bytes as u64 > self.limits.journal_bytes_max {
+            return Err(Refused::JournalFull);
+        }
+        match self.writer.free_bytes() {
+            Ok(Some(free)) if free < self.limits.free_bytes_min.saturating_add(bytes as u64) => Err(Refused::DiskFull),
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse(&mut self, error: JournalError) -> Refused {
+        let refused = if error.is_disk_full() { Refused::DiskFull } else { Refused::JournalFailed };
+        self.note(error);
+        refused
+    }
+
+    fn note(&mut self, error: JournalError) {
+        self.error.get_or_insert(error);
+    }
+
+    fn cut(&mut self, info: FlushInfo) {
+        let bytes = self.open.bytes;
+        let no = (self.open.events > 0).then_some(self.open.no);
+        if let Some(no) = no {
+            // Without its end mark the segment is read up to its last whole record, which is all of it.
+            if let Err(error) = self.writer.seal(no) {
+                self.note(error);
+            }
+            self.open = Open { no: self.next, events: 0, bytes: 0 };
+            self.next = self.next.next();
+        }
+        self.effects.push(Effect::Cut { no, bytes, info });
+    }
+
+    fn history(&mut self, batch: Box<HistoryBatch>) {
+        let mut frames = Vec::new();
+        frame_history(&batch, &mut frames);
+        let no = self.next;
+        let written = self.writer.append(no, SegmentKind::History, &frames, 1).and_then(|()| self.writer.seal(no));
+        // The number is used up either way: a failed attempt may have left a file.
+        self.next = no.next();
+        let no = match written {
+            Ok(()) => Some(no),
+            Err(error) => {
+                self.note(error);
+                None
+            }
+        };
+        self.effects.push(Effect::History { no, batch });
+    }
+
+    /// With `always` a reply means synced. What is written stays in its batch and is stored all the same: the refusal says
+    /// that it could not be promised.
+    fn take_back_replies(&mut self) {
+        for effect in &mut self.effects {
+            if let Effect::Appended { kept, refused: refused @ None } = effect {
+                (*kept, *refused) = (0, Some(Refused::JournalFailed));
+            }
+        }
+    }
+
+    fn sync(&mut self) -> bool {
+        match self.writer.sync() {
+            Ok(()) => true,
+            Err(error) => {
+                self.note(error);
+                false
+            }
+        }
+    }
+}
