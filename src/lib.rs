@@ -8,6 +8,7 @@ pub mod blocking;
 pub mod boundary;
 pub mod buffering;
 pub mod clock;
+pub mod delays;
 pub mod endpoint;
 pub mod event;
 pub mod history;

@@ -28,6 +28,7 @@ use crate::blocking::Blocking;
 use crate::boundary::Schedule;
 use crate::buffering::{BatchNo, Buffer, Next, RecoveredBatch};
 use crate::clock::{SharedClock, Timestamp};
+use crate::delays::{Delays, Seen};
 use crate::event::Bunch;
 use crate::id::EventId;
 use crate::journal::{SegmentNo, Writer};
@@ -42,9 +43,6 @@ pub const STALLED_EVENTS_MAX: usize = 100_000;
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 /// Journaled bytes that are kept only for history; beyond that the open windows are handed over early.
 const HISTORY_PINNED_BYTES_MAX: u64 = 64 << 20;
-/// A batch that is not committed, a buffer above 100 % and a boundary without its flush are warned of after this time.
-const WARN_AFTER: Duration = Duration::from_secs(60);
-
 /// Records as they were received.
 ///
 /// Sent by the SseIngestActor for every bunch that has stored records, in the order of their ids. The reply means: written
@@ -217,15 +215,6 @@ struct Waiter {
     reply: oneshot::Sender<FlushAnswer>,
 }
 
-/// Which warnings were given and not taken back.
-#[derive(Default)]
-struct Warned {
-    late: bool,
-    full: bool,
-    journal_level: bool,
-    overdue: bool,
-}
-
 /// See the module.
 pub struct BufferActor {
     limits: Limits,
@@ -264,10 +253,10 @@ pub struct BufferActor {
     waiters: Vec<Waiter>,
     draining: bool,
     failures_seen: u64,
-    full_since: Option<Instant>,
     /// The boundary whose flush is not committed, and since when that is so.
     boundary_pending: Option<(Timestamp, Instant)>,
-    warned: Warned,
+    delays: Delays,
+    journal_is_high: bool,
     state: BufferState,
 }
 
@@ -328,9 +317,9 @@ impl BufferActor {
             waiters: Vec::new(),
             draining: false,
             failures_seen,
-            full_since: None,
             boundary_pending: None,
-            warned: Warned::default(),
+            delays: Delays::default(),
+            journal_is_high: false,
             state,
         }
     }
@@ -483,13 +472,13 @@ impl BufferActor {
 
     fn warn_of_journal_level(&mut self) {
         let high = self.state.journal_bytes > self.limits.journal_bytes_max / 5 * 4;
-        if high && !self.warned.journal_level {
+        if high && !self.journal_is_high {
             warn!(
                 "the journal holds {} of {} bytes (journal.max_bytes); when it is full new events are refused",
                 self.state.journal_bytes, self.limits.journal_bytes_max
             );
         }
-        self.warned.journal_level = high;
+        self.journal_is_high = high;
     }
 
     // --- commits ---
@@ -663,25 +652,17 @@ impl BufferActor {
     }
 
     fn warn_of_delays(&mut self, now: Instant) {
-        let long = |since: Option<Instant>| since.is_some_and(|since| now - since >= WARN_AFTER);
-        let late = long(self.buffer.oldest_cut());
-        if late && !self.warned.late {
-            warn!("a batch was cut over a minute ago and is not committed; {} events wait in the journal", self.buffer.events());
+        let warnings = self.delays.look(Seen {
+            now,
+            oldest_cut: self.buffer.oldest_cut(),
+            events: self.buffer.events(),
+            full: self.limits.batch_events_max as u64,
+            boundary: self.boundary_pending,
+        });
+        for warning in warnings {
+            warn!("{warning}");
         }
-        self.warned.late = late;
-        let above = self.buffer.events() > self.limits.batch_events_max as u64;
-        self.full_since = if above { self.full_since.or(Some(now)) } else { None };
-        let full = long(self.full_since);
-        if full && !self.warned.full {
-            warn!("the buffer has been above 100 % for over a minute: {} events wait", self.buffer.events());
-        }
-        self.warned.full = full;
-        let overdue = long(self.boundary_pending.map(|(_, since)| since));
-        if let (true, false, Some((boundary, _))) = (overdue, self.warned.overdue, self.boundary_pending) {
-            warn!("the boundary of {boundary} passed over a minute ago and its flush is not committed");
-        }
-        self.warned.overdue = overdue;
-        self.state.overdue = overdue;
+        self.state.overdue = self.delays.overdue();
     }
 
     // --- requests ---
