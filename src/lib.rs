@@ -5,6 +5,7 @@
 pub mod actors;
 pub mod blocking;
 pub mod clock;
+pub mod demo;
 pub mod endpoint;
 pub mod event;
 pub mod id;

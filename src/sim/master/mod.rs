@@ -36,9 +36,9 @@ pub use subscriber::{End, StreamCounts, StreamState, SubscriberId};
 pub use version::Version;
 
 use crate::clock::Timestamp;
-use crate::event::InstanceId;
+use crate::event::{Counters, InstanceId};
 use run::Timer;
-use subscriber::Subscriber;
+use subscriber::{About, Queued, Subscriber};
 
 /// What every simulated API key begins with, so that a search for it finds leaks.
 pub const KEY_CANARY: &str = "fa4ec0de";
@@ -239,6 +239,27 @@ impl SimMaster {
             self.ended_counts = add(self.ended_counts, subscriber.counts);
         }
         self.forget_deleted();
+    }
+
+    /// Shows these counters until the next report, as a load does that is not made of reports.
+    pub fn show_counters(&mut self, id: &InstanceId, counters: Counters) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.shown = counters;
+        }
+    }
+
+    /// The bytes of an `update` of an instance as it is now, without sending it.
+    pub fn render_update(&mut self, id: &InstanceId) -> Bytes {
+        let moment = self.moment();
+        self.render(Queued::Live { kind: Kind::Update, moment, about: About::Instance(id.clone()), logs: "".into() })
+    }
+
+    /// The field `time` of an event that is made at `at`.
+    #[must_use]
+    pub fn time_text(&self, at: Timestamp) -> String {
+        let mut out = String::with_capacity(40);
+        render::push_time(&mut out, self.spec.version, render::Moment { at, nanos: 0 }, self.spec.zone_offset_seconds);
+        out
     }
 
     /// Sets a timer.
