@@ -221,7 +221,10 @@ impl Shared {
             let time = lock(&self.master).time_text(self.clock.wall());
             buffer.clear();
             ends.clear();
-            while k < self.load.events && buffer.len() < BUFFER_BYTES && slice_events.is_none_or(|most| (ends.len() as u64) < most) {
+            while k < self.load.events
+                && buffer.len() < BUFFER_BYTES
+                && slice_events.is_none_or(|most| (ends.len() as u64) < most)
+            {
                 templates[(k % templates.len() as u64) as usize].push(&mut buffer, time.as_bytes(), k + 1);
                 ends.push(buffer.len());
                 k += 1;

@@ -67,8 +67,11 @@ impl Fleet {
         let mut fleet = Self { endpoints: Vec::new(), masters: Vec::new() };
         let now = clock.wall();
         for (index, (name, version, hours)) in MASTERS.into_iter().enumerate() {
-            let spec =
-                MasterSpec { zone_offset_seconds: hours * 3_600, alias: format!("{name}-demo").into(), ..MasterSpec::new(version) };
+            let spec = MasterSpec {
+                zone_offset_seconds: hours * 3_600,
+                alias: format!("{name}-demo").into(),
+                ..MasterSpec::new(version)
+            };
             let mut master = SimMaster::new(spec, now, rng.fork());
             instances_of(index, seed).into_iter().for_each(|spec| {
                 master.create(spec);

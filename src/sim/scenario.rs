@@ -177,8 +177,7 @@ impl Scenario {
     /// A life that begins at `now`. Instances are created and deleted within these bounds.
     #[must_use]
     pub fn new(rates: Rates, now: Timestamp, rng: fastrand::Rng, instances_min: usize, instances_max: usize) -> Self {
-        let mut scenario =
-            Self { rng, rates, next: None, follow_ups: BTreeMap::new(), made: 0, instances_min, instances_max };
+        let mut scenario = Self { rng, rates, next: None, follow_ups: BTreeMap::new(), made: 0, instances_min, instances_max };
         scenario.draw_next(now);
         scenario
     }

@@ -65,11 +65,13 @@ impl SimMaster {
     pub(super) fn send_queued(&mut self, id: SubscriberId) {
         loop {
             let room = self.spec.socket_bytes;
-            let Some(subscriber) = self.subscribers.get_mut(&id).filter(|s| s.socket_bytes < room && !s.half_open) else { return };
+            let Some(subscriber) = self.subscribers.get_mut(&id).filter(|s| s.socket_bytes < room && !s.half_open) else {
+                return;
+            };
             let Some(queued) = subscriber.take_queued() else { return };
             let bytes = self.render(queued);
             if let Some(subscriber) = self.subscribers.get_mut(&id) {
-                subscriber.put(bytes);
+                subscriber.put(bytes, self.now);
             }
         }
     }
@@ -104,7 +106,8 @@ impl SimMaster {
         if !self.instances.values().any(|instance| instance.deleted) {
             return;
         }
-        let refers = |queued: &Queued, id: &InstanceId| matches!(queued, Queued::Live { about: About::Instance(of), .. } if of == id);
+        let refers =
+            |queued: &Queued, id: &InstanceId| matches!(queued, Queued::Live { about: About::Instance(of), .. } if of == id);
         let subscribers = &self.subscribers;
         self.instances.retain(|id, instance| {
             !instance.deleted || subscribers.values().any(|s| s.queue.iter().any(|queued| refers(queued, id)))

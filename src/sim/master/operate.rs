@@ -405,10 +405,9 @@ impl SimMaster {
             Fault::Malformed(malformed) => {
                 let bytes = Bytes::from(malformed.bytes());
                 for subscriber in self.subscribers.values_mut().filter(|s| s.end.is_none() && !s.half_open) {
-                    subscriber.put(bytes.clone());
+                    subscriber.put(bytes.clone(), self.now);
                 }
             }
         }
     }
 }
-

@@ -209,7 +209,15 @@ pub(super) enum Subject<'a> {
 }
 
 /// One whole event with its blank line. `logs` is the printed line of a `log` event, also if it is empty.
-pub(super) fn push_event(out: &mut String, version: Version, kind: Kind, moment: Moment, zone: i32, what: Subject<'_>, logs: &str) {
+pub(super) fn push_event(
+    out: &mut String,
+    version: Version,
+    kind: Kind,
+    moment: Moment,
+    zone: i32,
+    what: Subject<'_>,
+    logs: &str,
+) {
     let _ = write!(out, "event: instance\ndata: {{\"type\":\"{}\",\"time\":\"", kind.name());
     push_time(out, version, moment, zone);
     out.push_str("\",\"instance\":");

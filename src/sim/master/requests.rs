@@ -79,7 +79,7 @@ impl SimMaster {
             // The retry block shares the first chunk with the first event.
             let with_retry = index == 0 && !self.spec.version.is_rust();
             subscriber.counts.sent += 1;
-            subscriber.put(if with_retry { Bytes::from([b"retry: 3000\n\n", &bytes[..]].concat()) } else { bytes });
+            subscriber.put(if with_retry { Bytes::from([b"retry: 3000\n\n", &bytes[..]].concat()) } else { bytes }, self.now);
         }
         self.subscribers.insert(id, subscriber);
         self.arm_comment(id);
@@ -159,7 +159,8 @@ impl SimMaster {
         if version == Version::Go2_0_0B10 {
             out.push_str("\"noc\":2,");
         }
-        let swap = if version == Version::Go1_6_1 { "\"swap_free\":0,\"swap_total\":0" } else { "\"swap_total\":0,\"swap_used\":0" };
+        let swap =
+            if version == Version::Go1_6_1 { "\"swap_free\":0,\"swap_total\":0" } else { "\"swap_total\":0,\"swap_used\":0" };
         let _ = write!(out, "\"os\":\"linux\",{swap},\"sysup\":{system},\"tls\":\"0\",\"uptime\":{uptime},\"ver\":\"{ver}\"}}");
         out
     }

@@ -29,7 +29,7 @@ pub(super) enum Timer {
     /// A failing process tries again.
     Retry { id: InstanceId, run: u64 },
     /// Keep-alive of a Rust master.
-    Comment { subscriber: SubscriberId, sent: u64 },
+    Comment { subscriber: SubscriberId },
     /// The bodies of all subscribers below this number end; `hard` without regard to what still waits.
     EndStreams { below: u64, hard: bool },
     /// A master that was down starts.
@@ -49,7 +49,7 @@ impl SimMaster {
             Timer::Retry { id, run } if self.is_run(&id, run) => self.retry(&id),
             // Of a process that is gone.
             Timer::Comes { .. } | Timer::Report { .. } | Timer::Stale { .. } | Timer::Retry { .. } => {}
-            Timer::Comment { subscriber, sent } => self.comment(subscriber, sent),
+            Timer::Comment { subscriber } => self.comment(subscriber),
             Timer::EndStreams { below, hard } => self.end_streams(below, hard),
             Timer::StartMaster => self.start_master(),
             Timer::AnswerNormally { set } if set == self.answering_set => self.answering = Answering::Normally,
@@ -165,15 +165,16 @@ impl SimMaster {
     /// Arms the keep-alive of a Rust master's stream.
     pub(super) fn arm_comment(&mut self, id: SubscriberId) {
         if let Some(subscriber) = self.subscribers.get(&id).filter(|_| self.spec.version.is_rust()) {
-            let sent = subscriber.counts.sent;
-            self.set(COMMENT_EVERY, Timer::Comment { subscriber: id, sent });
+            let left = subscriber.sent_at.plus(COMMENT_EVERY).since(self.now);
+            self.set(left, Timer::Comment { subscriber: id });
         }
     }
 
-    fn comment(&mut self, id: SubscriberId, sent_before: u64) {
+    fn comment(&mut self, id: SubscriberId) {
+        let now = self.now;
         let Some(subscriber) = self.subscribers.get_mut(&id).filter(|s| s.end.is_none() && !s.half_open) else { return };
-        if subscriber.counts.sent == sent_before {
-            subscriber.put(Bytes::from_static(b":\n\n"));
+        if now.since(subscriber.sent_at) >= COMMENT_EVERY {
+            subscriber.put(Bytes::from_static(b":\n\n"), now);
         }
         self.arm_comment(id);
     }

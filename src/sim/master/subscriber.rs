@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::render::{Kind, Moment};
+use crate::clock::Timestamp;
 use crate::event::InstanceId;
 
 /// A stream that a master has open. Numbers rise and are not used again.
@@ -63,6 +64,8 @@ pub(super) struct Subscriber {
     pub socket: VecDeque<Bytes>,
     /// Bytes in `socket`.
     pub socket_bytes: usize,
+    /// When something was last put into the socket.
+    pub sent_at: Timestamp,
     /// Set when the stream ends once the socket is empty.
     pub end: Option<End>,
     /// The network swallows everything, in silence.
@@ -79,7 +82,8 @@ impl Subscriber {
     }
 
     /// Puts a chunk into the socket.
-    pub fn put(&mut self, bytes: Bytes) {
+    pub fn put(&mut self, bytes: Bytes, now: Timestamp) {
+        self.sent_at = now;
         self.socket_bytes += bytes.len();
         self.socket.push_back(bytes);
     }
