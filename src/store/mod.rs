@@ -1,7 +1,23 @@
 //! What is written to the database, by whom, and what comes of it.
 //!
 //! [`Store`] is the only way in. A running recorder has one, held by the FlushActor, which calls it through the
-//! [`Blocking`](crate::blocking::Blocking) handle. Reads for people use connections of their own.
+//! [`Blocking`](crate::blocking::Blocking) handle. Reads for people use connections of their own ([`ReadConnection`]).
+//!
+//! [`DieselStore`] is the one store there is: SQLite or PostgreSQL, one schema, one file per group of tables.
+
+mod connection;
+mod diesel_store;
+mod endpoints;
+mod events;
+mod flushes;
+mod history;
+mod insert_events;
+mod live;
+mod lock;
+mod migrate;
+mod purge;
+mod read;
+mod schema;
 
 pub mod memory;
 
@@ -14,6 +30,13 @@ use crate::clock::Timestamp;
 use crate::endpoint::{ApiKey, Endpoint, EndpointHealth};
 use crate::event::{Counters, EndpointId, InstanceConfig, Record, Sample, TunnelKey, TunnelState};
 use crate::id::EventId;
+
+pub use connection::DatabaseUrl;
+use diesel_store::Writing;
+pub use diesel_store::{BATCH_SIZE_MAX, DieselStore};
+pub use lock::FileLock;
+pub use migrate::migrate;
+pub use read::{EndpointRecord, ReadConnection, TunnelFilter, TunnelRecord};
 
 /// Why a batch was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
