@@ -123,7 +123,6 @@ impl fmt::Debug for DatabaseUrl {
 /// An open connection to either database.
 ///
 /// Diesel's `MultiConnection` knows neither batch inserts nor `on_conflict`; [`on!`] runs the same query on both instead.
-#[expect(clippy::large_enum_variant, reason = "there are a handful of connections in a process")]
 pub(super) enum Connection {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
