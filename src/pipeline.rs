@@ -24,6 +24,7 @@ use crate::id::IdGenerator;
 use crate::journal::JournalError;
 use crate::journal::disk::Disk;
 use crate::journaling::{Limits, SyncPolicy};
+use crate::recorder::{Actors, Frame, RecorderHandle, States};
 use crate::recovery;
 use crate::store::{Store, StoreError, StoreErrorKind, Stored};
 use crate::transport::SharedTransport;
@@ -103,44 +104,16 @@ pub enum StartError {
     Journal(#[from] JournalError),
 }
 
-/// A running recorder: its actors and what they show. Cheap to clone, usable from any thread.
-#[derive(Clone)]
-pub struct Recorder {
-    /// Orders the shutdown.
-    pub pipeline: Addr<PipelineActor>,
-    /// Batches and journal.
-    pub buffer: Addr<BufferActor>,
-    /// Live state.
-    pub cache: Addr<CacheActor>,
-    /// Windows.
-    pub history: Addr<HistoryWorkerActor>,
-    /// Endpoints.
-    pub endpoints: Addr<EndpointsActor>,
-    /// The database.
-    pub flush: Addr<FlushActor>,
-    /// What the actors publish.
-    pub states: States,
-}
-
-/// The published state of every actor.
-#[derive(Clone)]
-pub struct States {
-    /// BufferActor.
-    pub buffer: watch::Receiver<BufferState>,
-    /// CacheActor.
-    pub cache: watch::Receiver<CacheState>,
-    /// FlushActor.
-    pub flush: watch::Receiver<FlushState>,
-    /// SseIngestActors, by endpoint.
-    pub endpoints: watch::Receiver<EndpointsState>,
-}
-
 /// Waits for the database, rebuilds what was known, and starts the actors. While the database cannot be reached nothing is
 /// received: `waiting` says why, for `/readyz`.
 ///
 /// # Errors
 /// [`StartError`] for what waiting does not mend.
-pub async fn start(parts: Parts, settings: Settings, waiting: &watch::Sender<Option<String>>) -> Result<Recorder, StartError> {
+pub async fn start(
+    parts: Parts,
+    settings: Settings,
+    waiting: &watch::Sender<Option<String>>,
+) -> Result<RecorderHandle, StartError> {
     let Parts { clock, blocking, transport, store, disk, mut rng } = parts;
     let (store, stored) = load(store, &blocking, rng.fork(), waiting).await?;
     let now = clock.wall();
@@ -220,6 +193,12 @@ pub async fn start(parts: Parts, settings: Settings, waiting: &watch::Sender<Opt
         publish: endpoints_publish,
     })
     .start();
+    let frame = Frame {
+        started: clock.monotonic(),
+        clock: clock.clone(),
+        batch_events_max: settings.limits.batch_events_max,
+        timezone: settings.timezone,
+    };
     let pipeline = PipelineActor {
         endpoints: endpoints.clone(),
         history: history.clone(),
@@ -232,7 +211,7 @@ pub async fn start(parts: Parts, settings: Settings, waiting: &watch::Sender<Opt
     .start();
     waiting.send_replace(None);
     let states = States { buffer: buffer_state, cache: cache_state, flush: flush_state, endpoints: endpoints_state };
-    Ok(Recorder { pipeline, buffer, cache, history, endpoints, flush, states })
+    Ok(RecorderHandle { actors: Actors { pipeline, buffer, cache, history, endpoints, flush }, states, frame })
 }
 
 /// Reads what is stored, for as long as it takes.

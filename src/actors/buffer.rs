@@ -156,8 +156,8 @@ pub struct BufferState {
     pub journal_error: Option<String>,
     /// A boundary passed more than a minute ago and its flush is not committed.
     pub overdue: bool,
-    /// Records refused, by reason.
-    pub refused: BTreeMap<Refused, u64>,
+    /// Records that were received and cannot be read back from a damaged journal, and the like, by reason.
+    pub lost: BTreeMap<&'static str, u64>,
 }
 
 /// What a BufferActor is given.
@@ -431,10 +431,7 @@ impl BufferActor {
         self.unwritten_events -= count;
         let answer = match refused {
             None => Ok(()),
-            Some(reason) => {
-                *self.state.refused.entry(reason).or_default() += (count - kept) as u64;
-                Err(Refusal { kept, reason })
-            }
+            Some(reason) => Err(Refusal { kept, reason }),
         };
         // An SseIngestActor that stopped meanwhile needs no reply; the records are kept or counted all the same.
         let _ = reply.send(answer);
@@ -763,7 +760,6 @@ impl Handler<Append> for BufferActor {
             (self.unwritten_events + count > STALLED_EVENTS_MAX).then_some(Refused::JournalStalled)
         };
         if let Some(reason) = refused {
-            *self.state.refused.entry(reason).or_default() += count as u64;
             return Box::pin(async move { Err(Refusal { kept: 0, reason }) });
         }
         let (reply, answer) = oneshot::channel();

@@ -112,6 +112,8 @@ pub struct FlushState {
     pub retries: u64,
     /// Failed writes of all kinds.
     pub failures: u64,
+    /// Commits of records that the durations are taken from.
+    pub measured: u64,
     /// Duration of the last commit of records, in milliseconds.
     pub last_ms: f64,
     /// Mean of the last 1,000 such durations.
@@ -336,6 +338,7 @@ impl FlushActor {
     }
 
     fn time(&mut self, took: Duration) {
+        self.state.measured += 1;
         self.state.last_ms = took.as_secs_f64() * 1e3;
         if self.durations_ms.len() == DURATIONS_KEPT {
             self.durations_ms.pop_front();
