@@ -85,7 +85,8 @@ impl FromStr for DatabaseUrl {
     type Err = StoreError;
 
     fn from_str(text: &str) -> Result<Self, StoreError> {
-        let wrong = |why: &str| StoreError::fatal(format!("database.url {why}; give sqlite:PATH or postgres://USER@HOST/DATABASE"));
+        let wrong =
+            |why: &str| StoreError::fatal(format!("database.url {why}; give sqlite:PATH or postgres://USER@HOST/DATABASE"));
         let Some((scheme, rest)) = text.split_once(':') else { return Err(wrong("has no scheme")) };
         match scheme {
             "sqlite" => match rest.strip_prefix("//").unwrap_or(rest) {
@@ -94,7 +95,9 @@ impl FromStr for DatabaseUrl {
                 path if path.contains('\0') => Err(wrong("holds a NUL character")),
                 path => Ok(Self::Sqlite(PathBuf::from(path))),
             },
-            "postgres" | "postgresql" if rest.starts_with("//") && !rest.contains(['\0', ' ']) => Ok(Self::Postgres(text.to_owned())),
+            "postgres" | "postgresql" if rest.starts_with("//") && !rest.contains(['\0', ' ']) => {
+                Ok(Self::Postgres(text.to_owned()))
+            }
             "postgres" | "postgresql" => Err(wrong("is not a usable PostgreSQL URL")),
             // The text is not repeated: it may be a mistyped URL with a password in it.
             _ => Err(wrong("has a scheme that is neither sqlite nor postgres")),
@@ -123,7 +126,6 @@ impl fmt::Debug for DatabaseUrl {
 /// An open connection to either database.
 ///
 /// Diesel's `MultiConnection` knows neither batch inserts nor `on_conflict`; [`on!`] runs the same query on both instead.
-#[expect(clippy::large_enum_variant, reason = "there are a handful of connections in a process")]
 pub(super) enum Connection {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
@@ -315,7 +317,8 @@ pub(super) fn judged(url: &DatabaseUrl, text: &str, phase: Phase) -> StoreError 
         Some(advice) => format!("{url}: {text}; {advice}"),
         None => format!("{url}: {text}"),
     };
-    let passes = lower.contains("locked") || lower.contains("full") || lower.contains("i/o error") || lower.contains("interrupted");
+    let passes =
+        lower.contains("locked") || lower.contains("full") || lower.contains("i/o error") || lower.contains("interrupted");
     let for_a_person = if sqlite { advice.is_some() && !passes } else { advice.is_some() };
     if phase == Phase::Opening && for_a_person { StoreError::fatal(message) } else { StoreError::unavailable(message) }
 }

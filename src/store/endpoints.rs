@@ -54,14 +54,16 @@ pub(super) fn add(connection: &mut Connection, new: &NewEndpoint, at: Timestamp)
         created_at: at.0,
         updated_at: at.0,
     };
-    let id: i32 = on!(connection, c => diesel::insert_into(endpoints::table).values(&row).returning(endpoints::id).get_result(c))?;
+    let id: i32 =
+        on!(connection, c => diesel::insert_into(endpoints::table).values(&row).returning(endpoints::id).get_result(c))?;
     Ok(EndpointId(id))
 }
 
 /// Changes an endpoint.
 pub(super) fn change(connection: &mut Connection, id: EndpointId, change: &EndpointChange, at: Timestamp) -> Result<(), Failure> {
     if let Some(master_id) = &change.master_id {
-        let other = endpoints::table.filter(endpoints::master_id.eq(master_id)).filter(endpoints::id.ne(id.0)).select(endpoints::name);
+        let other =
+            endpoints::table.filter(endpoints::master_id.eq(master_id)).filter(endpoints::id.ne(id.0)).select(endpoints::name);
         let other: Option<String> = on!(&mut *connection, c => other.first(c).optional())?;
         if let Some(other) = other {
             return Err(refused(format!("this master is followed already, as `{other}`; remove one of the two")));
@@ -78,7 +80,11 @@ pub(super) fn change(connection: &mut Connection, id: EndpointId, change: &Endpo
         updated_at: at.0,
     };
     let changed = on!(connection, c => diesel::update(endpoints::table.find(id.0)).set(&changeset).execute(c))?;
-    if changed == 1 { Ok(()) } else { Err(refused(format!("there is no endpoint number {id}; it may have been removed meanwhile"))) }
+    if changed == 1 {
+        Ok(())
+    } else {
+        Err(refused(format!("there is no endpoint number {id}; it may have been removed meanwhile")))
+    }
 }
 
 /// Removes an endpoint, its live tunnels and what the history worker kept for them. Doing it twice is no error.

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel::{Connection as _, ExpressionMethods, Insertable, ExecuteCopyFromDsl, PgConnection, QueryResult, RunQueryDsl};
+use diesel::{Connection as _, ExecuteCopyFromDsl, ExpressionMethods, Insertable, PgConnection, QueryResult, RunQueryDsl};
 use serde::Serialize;
 
 use super::connection::{Connection, RowVerdict, on, refuses_row};
@@ -224,7 +224,9 @@ fn copy(connection: &mut PgConnection, rows: &[EventRow<'_>]) -> QueryResult<Opt
     let copied = connection.transaction(|c| diesel::copy_from(endpoint_sse::table).from_insertable(rows).execute(c));
     match copied {
         Ok(inserted) => Ok(Some(inserted as u64)),
-        Err(error @ Error::DatabaseError(DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand, _)) => Err(error),
+        Err(error @ Error::DatabaseError(DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand, _)) => {
+            Err(error)
+        }
         // Whatever it is, inserting row by row will meet it again and judge it.
         Err(Error::DatabaseError(..) | Error::SerializationError(_)) => Ok(None),
         Err(error) => Err(error),

@@ -101,7 +101,8 @@ pub(super) struct Progress {
 pub(super) fn progress(connection: &mut Connection) -> QueryResult<Progress> {
     let maxima = flushes::table.select((max(flushes::last_id), max(flushes::through_id), max(flushes::boundary)));
     let (last_id, through, boundary): (Option<i64>, Option<i64>, Option<i64>) = on!(&mut *connection, c => maxima.first(c))?;
-    let newest = flushes::table.filter(flushes::batch.eq(Kind::Events.as_str())).order(flushes::id.desc()).select(flushes::cut_at);
+    let newest =
+        flushes::table.filter(flushes::batch.eq(Kind::Events.as_str())).order(flushes::id.desc()).select(flushes::cut_at);
     let last_flush: Option<i64> = on!(connection, c => newest.first(c).optional())?;
     Ok(Progress {
         history_through: EventId(through.unwrap_or_default()),

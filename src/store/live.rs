@@ -116,9 +116,8 @@ fn upsert_states(connection: &mut Connection, chunk: &[StateRow]) -> QueryResult
 
 /// All live tunnels.
 pub(super) fn load(connection: &mut Connection) -> QueryResult<Vec<(TunnelKey, TunnelState)>> {
-    let same_tunnel = tunnel_config::endpoint_id
-        .eq(tunnel_state::endpoint_id)
-        .and(tunnel_config::instance_id.eq(tunnel_state::instance_id));
+    let same_tunnel =
+        tunnel_config::endpoint_id.eq(tunnel_state::endpoint_id).and(tunnel_config::instance_id.eq(tunnel_state::instance_id));
     let all = tunnel_state::table
         .inner_join(tunnel_config::table.on(same_tunnel))
         .order((tunnel_state::endpoint_id, tunnel_state::instance_id))

@@ -89,7 +89,8 @@ fn in_use(database: &str, holder: &str) -> StoreError {
 /// [`Fatal`](super::StoreErrorKind::Fatal) if another session has it, naming it.
 pub(super) fn advisory(url: &DatabaseUrl, connection: &mut PgConnection) -> Result<(), StoreError> {
     let failed = |error| query_error(url, &error, Phase::Opening);
-    let taken: Taken = sql_query(format!("SELECT pg_try_advisory_lock({ADVISORY_KEY}) AS taken")).get_result(connection).map_err(failed)?;
+    let taken: Taken =
+        sql_query(format!("SELECT pg_try_advisory_lock({ADVISORY_KEY}) AS taken")).get_result(connection).map_err(failed)?;
     if taken.taken {
         return Ok(());
     }

@@ -100,7 +100,9 @@ where
 fn migration_error(url: &DatabaseUrl, error: &(dyn StdError + Send + Sync + 'static)) -> StoreError {
     let text = url.scrub(&error.to_string());
     if text.contains("already exists") {
-        return StoreError::fatal(format!("{url} holds tables that are not tidegate's ({text}); give tidegate a database of its own"));
+        return StoreError::fatal(format!(
+            "{url} holds tables that are not tidegate's ({text}); give tidegate a database of its own"
+        ));
     }
     judged(url, &text, Phase::Opening)
 }

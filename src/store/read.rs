@@ -166,8 +166,19 @@ impl ReadConnection {
     pub fn endpoints(&mut self) -> Result<Vec<EndpointRecord>, StoreError> {
         use endpoints as e;
         let query = e::table.order(e::name).select((
-            e::id, e::name, e::url, e::api_path, e::status, e::reason, e::since, e::last_check, e::version, e::tls, e::paused,
-            e::log_events, e::master_id,
+            e::id,
+            e::name,
+            e::url,
+            e::api_path,
+            e::status,
+            e::reason,
+            e::since,
+            e::last_check,
+            e::version,
+            e::tls,
+            e::paused,
+            e::log_events,
+            e::master_id,
         ));
         let rows = on!(&mut self.connection, c => query.load(c));
         rows.map_err(|error| query_error(&self.url, &error, Phase::Running))
