@@ -152,7 +152,6 @@ pub async fn start(
         blocking,
         writer: recovered.writer,
         recovered: recovered.batches,
-        next_segment: recovered.next_segment,
         history_durable: recovered.history_durable,
         downstream: buffer::Downstream {
             events: flush.clone().recipient(),

@@ -31,7 +31,7 @@ use crate::clock::{SharedClock, Timestamp};
 use crate::delays::{Delays, Seen};
 use crate::event::Bunch;
 use crate::id::EventId;
-use crate::journal::{SegmentNo, Writer};
+use crate::journal::{JournalError, SegmentNo, Writer};
 use crate::journaling::{Effect, Item, Job, Limits, Open, Outcome, Payload, SyncPolicy};
 use crate::store::{Committed, EventBatch, FlushCause, FlushInfo, HistoryBatch};
 
@@ -180,8 +180,6 @@ pub struct BufferSetup {
     pub writer: Writer,
     /// Batches found in the journal, oldest first.
     pub recovered: Vec<RecoveredBatch>,
-    /// Number of the first new segment.
-    pub next_segment: SegmentNo,
     /// History is durable through here.
     pub history_durable: EventId,
     /// Where batches go.
@@ -238,7 +236,6 @@ pub struct BufferActor {
     history_acks: VecDeque<oneshot::Sender<()>>,
     remove: Vec<SegmentNo>,
     open: Open,
-    next_segment: SegmentNo,
     last_job: Option<Instant>,
     job_timer: Option<SpawnHandle>,
     sync_timer: Option<SpawnHandle>,
@@ -274,7 +271,6 @@ impl BufferActor {
             blocking,
             writer,
             recovered,
-            next_segment,
             history_durable,
             downstream,
             flush_state,
@@ -302,8 +298,7 @@ impl BufferActor {
             acks: VecDeque::new(),
             history_acks: VecDeque::new(),
             remove: Vec::new(),
-            open: Open { no: next_segment, events: 0, bytes: 0 },
-            next_segment: next_segment.next(),
+            open: Open::default(),
             last_job: None,
             job_timer: None,
             sync_timer: None,
@@ -353,7 +348,6 @@ impl BufferActor {
             sync_due: self.sync_due,
             policy: self.sync,
             open: self.open,
-            next: self.next_segment,
             limits: self.limits,
             now: self.clock.wall(),
         };
@@ -391,7 +385,7 @@ impl BufferActor {
 
     fn apply(&mut self, ctx: &mut Context<Self>, outcome: Outcome) {
         let now = self.clock.monotonic();
-        let Outcome { effects, open, next, not_removed, synced, error, journal_bytes } = outcome;
+        let Outcome { effects, open, not_removed, synced, error, journal_bytes } = outcome;
         let mut history_written = EventId::ZERO;
         for effect in effects {
             match effect {
@@ -412,11 +406,19 @@ impl BufferActor {
                     history_written = history_written.max(through);
                     self.acknowledge_history();
                 }
-                Effect::ReadBack { no, payload } => self.read_back(ctx, no, payload),
+                Effect::ReadBack { no, payload, missing } => self.read_back(ctx, no, payload, missing),
+                Effect::Orphan(no) => {
+                    let info = FlushInfo {
+                        cause: FlushCause::Journal,
+                        boundary: None,
+                        skipped_boundaries: 0,
+                        cut_at: self.clock.wall(),
+                    };
+                    self.buffer.push_orphan(no, info, now);
+                }
             }
         }
         self.open = open;
-        self.next_segment = next;
         self.remove.extend(not_removed);
         self.state.journal_bytes = journal_bytes;
         if (synced || self.sync == SyncPolicy::Off) && !self.buffer.has_history_in_memory_only() {
@@ -443,18 +445,23 @@ impl BufferActor {
         }
     }
 
-    fn read_back(&mut self, ctx: &mut Context<Self>, no: SegmentNo, payload: Result<Payload, crate::journal::JournalError>) {
+    fn read_back(&mut self, ctx: &mut Context<Self>, no: SegmentNo, payload: Result<Payload, JournalError>, missing: u64) {
         self.reading_back = false;
-        match payload {
-            Ok(payload) => self.buffer.read_back(no, payload),
-            Err(error) => {
-                error!(
-                    "cannot read a waiting batch back from the journal: {error}; it is tried again every {} s",
-                    WATCH_INTERVAL.as_secs()
-                );
-                ctx.run_later(WATCH_INTERVAL, |actor, ctx| actor.commit_next(ctx));
-                self.reading_back = true;
-            }
+        if missing > 0 {
+            error!("journal segment {no} is damaged: {missing} events cannot be read back; see `tidegate check`");
+            *self.state.lost.entry("journal_damaged").or_default() += missing;
+        }
+        if let Err(error) = &payload {
+            let seconds = WATCH_INTERVAL.as_secs();
+            error!("a waiting batch cannot be read back from the journal: {error}; it is tried again in {seconds} s");
+            self.reading_back = true;
+            ctx.run_later(WATCH_INTERVAL, |actor, ctx| {
+                actor.reading_back = false;
+                actor.commit_next(ctx);
+            });
+        }
+        if let Ok(payload) = payload {
+            self.buffer.read_back(no, payload);
         }
     }
 
@@ -539,7 +546,7 @@ impl BufferActor {
 
     fn let_go(&mut self) {
         let live = self.cache_state.borrow().synced_through;
-        self.remove.extend(self.buffer.let_go(self.history_durable, live));
+        self.remove.extend(self.buffer.let_go(self.history_durable, live, self.open.no));
         if self.buffer.pinned_bytes() > HISTORY_PINNED_BYTES_MAX {
             self.cut_windows(FlushCause::Threshold, true);
         }
