@@ -5,10 +5,12 @@
 pub mod actors;
 pub mod blocking;
 pub mod clock;
+pub mod config;
 pub mod endpoint;
 pub mod event;
 pub mod id;
 pub mod journal;
 pub mod redact;
+pub mod replay;
 pub mod store;
 pub mod transport;

@@ -1,0 +1,3 @@
+//! stub
+/// stub
+pub const REPLAY_NODE_FIRST: u16 = 256;
