@@ -180,7 +180,7 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let layers = Layers::read(sources)?;
         let values = Values(&layers);
-        let database = values.parse("database.url", |text| text.parse::<DatabaseUrl>().map_err(|why| Some(why.to_owned())))?;
+        let database = values.parse("database.url", |text| text.parse::<DatabaseUrl>().map_err(|why| Some(why.to_string())))?;
         let config = Self {
             storage: StorageConfig {
                 mode: values.mode()?,

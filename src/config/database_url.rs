@@ -10,48 +10,17 @@ use url::Url;
 pub enum DatabaseUrl {
     /// A file.
     Sqlite(PathBuf),
-    /// A server; the URL is kept as it was given, for [`DatabaseUrl::reveal`].
+    /// A server; the URL as it was given.
     Postgres(String),
 }
 
 impl DatabaseUrl {
-    /// The URL as the database library takes it, password included: not for logs.
-    #[must_use]
-    pub fn reveal(&self) -> String {
-        match self {
-            Self::Sqlite(path) => path.display().to_string(),
-            Self::Postgres(url) => url.clone(),
-        }
-    }
-
     /// The file, with SQLite.
     #[must_use]
     pub fn sqlite_path(&self) -> Option<&Path> {
         match self {
             Self::Sqlite(path) => Some(path),
             Self::Postgres(_) => None,
-        }
-    }
-
-    /// The same text for the same database, whatever directory or user it is named by. Tells a recorder of this database
-    /// from another one on the same port.
-    #[must_use]
-    pub fn identity(&self) -> String {
-        match self {
-            Self::Sqlite(path) => {
-                // The file may not exist yet; its directory does, or nothing will work.
-                let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-                let file = path.canonicalize().unwrap_or_else(|_| directory.join(path.file_name().unwrap_or_default()));
-                format!("sqlite:{}", file.display())
-            }
-            Self::Postgres(text) => {
-                let Ok(url) = Url::parse(text) else { return "postgres:".to_owned() };
-                let host = url.query_pairs().find(|(name, _)| name == "host").map(|(_, host)| host.into_owned());
-                let host = host.or_else(|| url.host_str().map(str::to_owned)).unwrap_or_default();
-                let host = if matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]") { "" } else { &host };
-                format!("postgres:{host}:{}{}", url.port().unwrap_or(5432), url.path())
-            }
         }
     }
 }
@@ -106,31 +75,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_shown_by_nothing_but_reveal() {
+    fn a_password_is_not_shown() {
         for text in ["postgres://me:s3cret@db/tide", "postgresql://me@db/tide?password=s3cret"] {
             let url: DatabaseUrl = text.parse().unwrap();
-            for shown in [url.to_string(), format!("{url:?}"), url.identity()] {
+            for shown in [url.to_string(), format!("{url:?}")] {
                 assert!(!shown.contains("s3cret"), "{shown}");
             }
-            assert_eq!(url.reveal(), text);
         }
-    }
-
-    #[test]
-    fn a_file_is_the_same_by_its_relative_and_its_absolute_path() {
-        let directory = tempfile::tempdir().unwrap();
-        let direct: DatabaseUrl = format!("sqlite:{}/t.db", directory.path().display()).parse().unwrap();
-        let detour: DatabaseUrl = format!("sqlite://{}/./t.db", directory.path().display()).parse().unwrap();
-        assert_eq!(direct.identity(), detour.identity());
-        let bare: DatabaseUrl = "sqlite:t.db".parse().unwrap();
-        assert_eq!(bare.identity(), format!("sqlite:{}/t.db", std::env::current_dir().unwrap().display()));
-    }
-
-    #[test]
-    fn a_server_is_the_same_whoever_logs_in() {
-        let one: DatabaseUrl = "postgres://me:1@localhost/tide".parse().unwrap();
-        let other: DatabaseUrl = "postgresql://you@127.0.0.1:5432/tide".parse().unwrap();
-        assert_eq!(one.identity(), other.identity());
     }
 
     #[test]

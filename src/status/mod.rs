@@ -1,0 +1,3 @@
+//! What the recorder shows of itself.
+
+pub mod snapshot;
