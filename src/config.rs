@@ -19,9 +19,9 @@ use chrono_tz::Tz;
 pub use self::database_url::DatabaseUrl;
 pub use self::endpoints::{ApiKeys, EndpointConfig, tls_policy};
 pub use self::error::{ConfigError, Origin};
-pub use self::layers::Sources;
 use self::keys::Kind;
 use self::layers::Layers;
+pub use self::layers::Sources;
 
 /// Everything that can be configured. Values are within the ranges of [`keys::KEYS`].
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 
 pub mod actors;
 pub mod blocking;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod endpoint;

@@ -175,8 +175,7 @@ impl Layers {
             let origin = Origin::Flag("--endpoint");
             let given = |text: &str| Given { text: text.trim().to_owned(), origin: origin.clone() };
             // A flag goes over the file's entry of that name: address from here, the rest from there.
-            let same_name =
-                |entry: &&mut GivenEndpoint| entry.fields.get("name").is_some_and(|field| field.text == name.trim());
+            let same_name = |entry: &&mut GivenEndpoint| entry.fields.get("name").is_some_and(|field| field.text == name.trim());
             if let Some(entry) =
                 self.endpoints.iter_mut().filter(|entry| matches!(entry.origin, Origin::File { .. })).find(same_name)
             {
@@ -231,7 +230,8 @@ fn scalar(key: &str, value: &DeValue<'_>, origin: &Origin) -> Result<String, Con
             key: key.to_owned(),
             value: format!("of type {}", other.type_str()),
             origin: origin.clone(),
-            allowed: keys::find(key).map_or_else(|| "a text, a whole number or true or false".to_owned(), |key| key.kind.to_string()),
+            allowed: keys::find(key)
+                .map_or_else(|| "a text, a whole number or true or false".to_owned(), |key| key.kind.to_string()),
         }),
     }
 }

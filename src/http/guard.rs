@@ -55,9 +55,10 @@ impl Guard {
         }
         let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
         match only(headers, &header::ORIGIN)? {
-            Some(origin) if !reads && !is_same(origin, host) => {
-                Err(Problem::new(StatusCode::FORBIDDEN, "changes are taken from our own page only; this came from another origin"))
-            }
+            Some(origin) if !reads && !is_same(origin, host) => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "changes are taken from our own page only; this came from another origin",
+            )),
             _ => Ok(()),
         }
     }
@@ -67,7 +68,10 @@ impl Guard {
 ///
 /// # Errors
 /// As the services behind it.
-pub async fn check(request: ServiceRequest, next: Next<impl MessageBody>) -> Result<ServiceResponse<impl MessageBody>, Error> {
+pub async fn check(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let verdict = match request.app_data::<web::Data<Guard>>() {
         Some(guard) => guard.judge(request.method(), request.path(), request.headers()),
         // A server that was built without a guard must not be open.
@@ -89,7 +93,11 @@ fn bearer(token: &[u8; 32], given: Option<&str>) -> Result<(), Problem> {
     let Some(given) = given else { return unauthorized("send http.token as `Authorization: Bearer TOKEN`") };
     match given.split_once(' ') {
         Some((scheme, text)) if scheme.eq_ignore_ascii_case("bearer") => {
-            if digest(text.trim().as_bytes()).ct_eq(token).into() { Ok(()) } else { unauthorized("the token is not http.token") }
+            if digest(text.trim().as_bytes()).ct_eq(token).into() {
+                Ok(())
+            } else {
+                unauthorized("the token is not http.token")
+            }
         }
         _ => unauthorized("send http.token as `Authorization: Bearer TOKEN`"),
     }

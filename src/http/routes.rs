@@ -34,7 +34,10 @@ pub fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
                 .service(resource("/stats").get(stats::<R>))
                 .service(resource("/endpoints").get(list_endpoints::<R>).post(add_endpoint::<R>))
                 .service(
-                    resource("/endpoints/{name}").get(show_endpoint::<R>).patch(change_endpoint::<R>).delete(remove_endpoint::<R>),
+                    resource("/endpoints/{name}")
+                        .get(show_endpoint::<R>)
+                        .patch(change_endpoint::<R>)
+                        .delete(remove_endpoint::<R>),
                 )
                 .service(resource("/endpoints/{name}/trust").post(trust_endpoint::<R>))
                 .service(resource("/tunnels").get(list_tunnels::<R>))
@@ -117,9 +120,9 @@ async fn trust_endpoint<R: RecorderApi>(recorder: web::Data<R>, name: web::Path<
 pub fn trust(name: &str, policy: &TlsPolicy) -> Result<TlsPolicy, String> {
     match policy {
         TlsPolicy::Pin(_) => Ok(TlsPolicy::Pin(None)),
-        TlsPolicy::Verify | TlsPolicy::VerifyWith(_) | TlsPolicy::Insecure => {
-            Err(format!("`{name}` pins no certificate; `tidegate endpoint set {name} --tls pin` makes it keep the next one it sees"))
-        }
+        TlsPolicy::Verify | TlsPolicy::VerifyWith(_) | TlsPolicy::Insecure => Err(format!(
+            "`{name}` pins no certificate; `tidegate endpoint set {name} --tls pin` makes it keep the next one it sees"
+        )),
     }
 }
 

@@ -133,9 +133,8 @@ fn app<R: RecorderApi>(
 /// Sends one request from loopback and gives status, media type and body.
 async fn ask<R: RecorderApi>(recorder: &R, method: &str, path: &str, body: Option<Value>) -> (u16, String, Value) {
     let app = test::init_service(app(recorder.clone(), None)).await;
-    let mut request = test::TestRequest::with_uri(path)
-        .method(method.parse().unwrap())
-        .insert_header((header::HOST, "localhost:8686"));
+    let mut request =
+        test::TestRequest::with_uri(path).method(method.parse().unwrap()).insert_header((header::HOST, "localhost:8686"));
     if let Some(body) = body {
         request = request.set_json(body);
     }
@@ -145,7 +144,8 @@ async fn ask<R: RecorderApi>(recorder: &R, method: &str, path: &str, body: Optio
 async fn answer<B: MessageBody + 'static>(response: Result<ServiceResponse<B>, actix_web::Error>) -> (u16, String, Value) {
     let response = response.unwrap();
     let status = response.status().as_u16();
-    let media_type = response.headers().get(header::CONTENT_TYPE).map_or(String::new(), |value| value.to_str().unwrap().to_owned());
+    let media_type =
+        response.headers().get(header::CONTENT_TYPE).map_or(String::new(), |value| value.to_str().unwrap().to_owned());
     let body = test::read_body(response).await;
     assert!(!String::from_utf8_lossy(&body).contains(KEY), "a response holds an API key");
     (status, media_type, serde_json::from_slice(&body).unwrap_or(Value::Null))
@@ -218,7 +218,13 @@ async fn every_error_is_a_problem_that_says_what_is_wrong() {
         ("POST", "/api/v1/endpoints", Some(large), 413, "bytes"),
         ("POST", "/api/v1/endpoints", Some(json!({"name": "a"})), 400, "missing field `url`"),
         ("POST", "/api/v1/endpoints", Some(json!({"name": "a", "url": "http://h", "port": 1})), 400, "unknown field `port`"),
-        ("POST", "/api/v1/endpoints", Some(json!({"name": "a", "url": "http://h", "api_key": 123_456})), 400, "`api_key` is a text"),
+        (
+            "POST",
+            "/api/v1/endpoints",
+            Some(json!({"name": "a", "url": "http://h", "api_key": 123_456})),
+            400,
+            "`api_key` is a text",
+        ),
         ("POST", "/api/v1/endpoints", Some(json!({"name": "a/b", "url": "http://h"})), 422, "cannot be an endpoint's name"),
         ("POST", "/api/v1/endpoints", Some(json!({"name": "a", "url": "ftp://h"})), 422, "not http or https"),
         ("PATCH", "/api/v1/endpoints/tokyo", Some(json!({"tls": "maybe"})), 422, "`verify`, `pin` or `insecure`"),

@@ -45,10 +45,7 @@ impl<R: RecorderApi + Sync> RecorderApi for Starting<R> {
     fn stats(&self) -> Stats {
         match self.get() {
             Ok(recorder) => recorder.stats(),
-            Err(reason) => Stats {
-                database: DatabaseStats { ok: false, since: None, error: Some(reason) },
-                ..Stats::default()
-            },
+            Err(reason) => Stats { database: DatabaseStats { ok: false, since: None, error: Some(reason) }, ..Stats::default() },
         }
     }
 

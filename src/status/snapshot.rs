@@ -151,11 +151,8 @@ mod tests {
     /// The names and their order are what others parse: compares them with the text of the interface.
     #[test]
     fn the_document_has_the_names_and_the_order_of_the_interface() {
-        let stats = Stats {
-            endpoints: vec![EndpointStats::default()],
-            process: Some(ProcessStats::default()),
-            ..Stats::default()
-        };
+        let stats =
+            Stats { endpoints: vec![EndpointStats::default()], process: Some(ProcessStats::default()), ..Stats::default() };
         let text = serde_json::to_string(&stats).unwrap();
         let mut names = Vec::new();
         let mut rest = text.as_str();
