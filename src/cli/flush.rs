@@ -23,7 +23,10 @@ pub(super) struct Flush {
 impl Flush {
     pub(super) async fn execute(self, config: &Config) -> Result<ExitCode, Failure> {
         let client = place::client(config);
-        let answer = output::patiently("flushing", client.call(Method::POST, "/api/v1/flush", None)).await;
+        let answer = match client.hello().await {
+            Ok(()) => output::patiently("flushing", client.call(Method::POST, "/api/v1/flush", None)).await,
+            Err(error) => Err(error),
+        };
         let answer = answer.map_err(|error| match error {
             ClientError::NotRunning { .. } | ClientError::Another { .. } => Failure::unreachable(format!(
                 "{error}, and without it nothing is buffered; start it with `tidegate run`, or give its address with --set http.listen=ADDRESS"

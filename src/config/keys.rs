@@ -261,11 +261,12 @@ pub fn closest(name: &str) -> Option<&'static Key> {
 #[must_use]
 pub fn help() -> String {
     let mut text = String::from(
-        "Keys, for the file, for TIDEGATE_* variables (`__` between levels) and for --set; none can be changed while the recorder runs:\n",
+        "Keys, for the file, for TIDEGATE_* variables (`__` between levels) and for --set. A recorder reads them when it starts; \
+         none can be changed while it runs.",
     );
-    for key in KEYS {
-        let default = key.default.map_or_else(String::new, |default| format!(" [default: {default}]"));
-        text.push_str(&format!("  {}: {}{default}\n", key.name, key.help));
+    for Key { name, default, kind, help } in KEYS {
+        let default = default.map_or_else(String::new, |default| format!(" [default: {default}]"));
+        text.push_str(&format!("\n\n  {name}{default}\n      {help}; {kind}"));
     }
     text
 }
