@@ -16,6 +16,8 @@ mod live;
 mod opening;
 #[path = "store_suite/sample.rs"]
 mod sample;
+#[path = "store_suite/sizes.rs"]
+mod sizes;
 
 /// Makes of each function one test per database.
 macro_rules! on_both_databases {
@@ -41,6 +43,7 @@ on_both_databases!(
     events::a_row_that_is_refused_goes_to_quarantine_and_the_rest_is_stored,
     events::a_table_that_refuses_everything_is_not_the_rows_fault,
     events::counters_beyond_the_range_stay_at_its_end,
+    events::a_statement_takes_one_row_or_a_thousand_and_nothing_beyond,
     events::a_nul_character_stops_nothing,
     history::a_minute_written_again_replaces_the_row,
     history::a_merged_minute_adds_to_what_is_stored_and_only_once,

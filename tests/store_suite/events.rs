@@ -150,3 +150,16 @@ fn times_of_receipt_are_kept_by_the_flush() {
     let times = "SELECT first_received || ',' || last_received AS value FROM flushes";
     assert_eq!(database.texts(times), [format!("{},{}", at(3).0, at(5).0)]);
 }
+
+pub fn a_statement_takes_one_row_or_a_thousand_and_nothing_beyond(database: &TestDatabase) {
+    let mut store = open(database);
+    let mut first = 1;
+    for batch_size in [0, 1, 1_000, usize::MAX] {
+        store.set_batch_size(batch_size);
+        let part = EventBatch { maybe_stored: true, ..batch((first..first + 2_500).map(update).collect()) };
+        assert_eq!(store.commit_events(&part).unwrap().written, 2_500, "{batch_size}");
+        let rows = (0..1_500).map(|n| minute("aaaa0001", first + n)).collect();
+        assert_eq!(store.commit_history(&history(first + 2_500, 0, rows)).unwrap().written, 1_500, "{batch_size}");
+        first += 2_501;
+    }
+}
