@@ -27,9 +27,12 @@ const POSTGRES_DEFAULTS: [(&str, &str); 5] = [
 ];
 /// Set on every PostgreSQL session. The server's own keep-alive makes it end our session, and so release our lock, soon
 /// after we are gone without a word.
-const POSTGRES_SESSION: &str = "SET synchronous_commit = on; SET statement_timeout = '60s'; SET lock_timeout = '5s'; \
+const POSTGRES_SESSION: &str = "SET synchronous_commit = on; SET lock_timeout = '5s'; \
      SET idle_in_transaction_session_timeout = '60s'; SET client_encoding = 'UTF8'; SET client_min_messages = warning; \
      SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+
+/// Set once the schema is there: a migration of a large database may take longer than anything after it.
+const POSTGRES_STATEMENT_LIMIT: &str = "SET statement_timeout = '60s'";
 
 /// Which database: `sqlite:PATH` or `postgres://...`. Shown without its password.
 #[derive(Clone, PartialEq, Eq)]
@@ -176,6 +179,16 @@ impl Connection {
                 let read_only = "SET default_transaction_read_only = on";
                 connection.batch_execute(read_only).map_err(|error| query_error(url, &error, Phase::Opening))?;
                 Ok(Self::Postgres(connection))
+            }
+        }
+    }
+
+    /// Lets no statement take longer than a minute from now on. SQLite's cannot hang on a network.
+    pub(super) fn limit_statements(&mut self, url: &DatabaseUrl) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(c) => {
+                c.batch_execute(POSTGRES_STATEMENT_LIMIT).map_err(|error| query_error(url, &error, Phase::Opening))
             }
         }
     }
