@@ -210,7 +210,10 @@ pub(super) fn examine(name: &SegmentName, bytes: &[u8], settled: bool) -> Result
         if header.is_err() && nothing_behind {
             found.bad = vec![Bad { range: 0..bytes.len(), kind: BadKind::Tail }];
         } else {
-            found.bad.insert(0, Bad { range: 0..HEADER_BYTES, kind: BadKind::Middle });
+            match found.bad.first_mut() {
+                Some(first) if first.range.start == HEADER_BYTES && first.kind == BadKind::Middle => first.range.start = 0,
+                _ => found.bad.insert(0, Bad { range: 0..HEADER_BYTES, kind: BadKind::Middle }),
+            }
         }
     }
     if let Some(Bad { range, kind: BadKind::Tail }) = found.bad.last() {
