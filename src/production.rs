@@ -91,25 +91,3 @@ async fn open_store(
         }
     }
 }
-
-/// A capture and the endpoint that it is counted to.
-pub struct Replay {
-    /// Name of the endpoint; it is made, paused, if it is not there.
-    pub endpoint: String,
-    /// What was recorded.
-    pub capture: crate::replay::Capture,
-}
-
-/// What came of a replay.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReplaySummary {
-    /// Rows that are new.
-    pub written: u64,
-    /// Rows that were there.
-    pub skipped: u64,
-}
-
-/// STUB
-pub async fn replay(_config: &Config, _jobs: Vec<Replay>) -> Result<ReplaySummary, StartError> {
-    todo!()
-}

@@ -180,6 +180,8 @@ pub struct BufferSetup {
     pub writer: Writer,
     /// Batches found in the journal, oldest first.
     pub recovered: Vec<RecoveredBatch>,
+    /// Every batch may be stored already: a replay.
+    pub maybe_stored: bool,
     /// History is durable through here.
     pub history_durable: EventId,
     /// Where batches go.
@@ -242,6 +244,7 @@ pub struct BufferActor {
     sync_due: bool,
     committing: bool,
     reading_back: bool,
+    maybe_stored: bool,
     history_durable: EventId,
     boundary_timer: Option<SpawnHandle>,
     /// What the wall clock will show if nobody steps it: wall time minus monotonic time, in microseconds.
@@ -271,6 +274,7 @@ impl BufferActor {
             blocking,
             writer,
             recovered,
+            maybe_stored,
             history_durable,
             downstream,
             flush_state,
@@ -305,6 +309,7 @@ impl BufferActor {
             sync_due: false,
             committing: false,
             reading_back: false,
+            maybe_stored,
             history_durable,
             boundary_timer: None,
             clock_offset: 0,
@@ -502,7 +507,7 @@ impl BufferActor {
                 self.committing = true;
                 match payload {
                     Payload::Events(records) => {
-                        let batch = EventBatch { info, records, maybe_stored };
+                        let batch = EventBatch { info, records, maybe_stored: maybe_stored || self.maybe_stored };
                         self.await_commit(ctx, no, EventId::ZERO, self.downstream.events.send(CommitEvents(batch)));
                     }
                     Payload::History(batch) => {

@@ -9,8 +9,7 @@ use super::exit::{ExitCode, Failure};
 use super::output;
 use crate::config::Config;
 use crate::endpoint::valid_name;
-use crate::production::{self, Replay as Job};
-use crate::replay::Capture;
+use crate::replay::{self, Capture, Job};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -40,7 +39,7 @@ impl Replay {
             let endpoint = self.endpoint.clone().unwrap_or_else(|| capture.endpoint_name());
             jobs.push(Job { endpoint, capture });
         }
-        let done = output::patiently("replaying", production::replay(config, jobs)).await?;
+        let done = output::patiently("replaying", replay::run(config, jobs)).await?;
         if self.output.json {
             output::json(&json!({ "files": self.files.len(), "written": done.written, "skipped": done.skipped }));
         } else {

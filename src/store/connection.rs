@@ -98,24 +98,28 @@ impl FromStr for DatabaseUrl {
                 path if path.contains('\0') => Err(wrong("holds a NUL character")),
                 path => Ok(Self::Sqlite(PathBuf::from(path))),
             },
-            "postgres" | "postgresql" if rest.starts_with("//") && !rest.contains(['\0', ' ']) => {
+            "postgres" | "postgresql" if rest.starts_with("//") && !rest.contains('\0') && url::Url::parse(text).is_ok() => {
                 Ok(Self::Postgres(text.to_owned()))
             }
-            "postgres" | "postgresql" => Err(wrong("is not a usable PostgreSQL URL")),
+            "postgres" | "postgresql" => Err(wrong("is not a valid URL (special characters of a password are written as %XX)")),
             // The text is not repeated: it may be a mistyped URL with a password in it.
             _ => Err(wrong("has a scheme that is neither sqlite nor postgres")),
         }
     }
 }
 
+/// Without the password, and without the query, from which libpq also takes one.
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Postgres(url) => match self.password() {
-                Some(password) if !password.is_empty() => f.write_str(&url.replace(password, "***")),
-                _ => f.write_str(url),
-            },
+            Self::Postgres(text) => {
+                let Ok(mut url) = url::Url::parse(text) else { return f.write_str("postgres://") };
+                // A URL that has no host takes no password either; then there is none to remove.
+                let _ = url.set_password(None);
+                url.set_query(None);
+                write!(f, "{url}")
+            }
         }
     }
 }

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
+use tidegate::actors::buffer::FlushAnswer;
+use tidegate::actors::endpoints::{ChangeError, EndpointView};
 use tidegate::actors::sse_ingest::IngestState;
 use tidegate::clock::Timestamp;
 use tidegate::config::{Config, Sources};
@@ -15,8 +17,6 @@ use tidegate::http::problem::Problem;
 use tidegate::http::recorder::RecorderApi;
 use tidegate::http::server;
 use tidegate::id::EventId;
-use tidegate::actors::buffer::FlushAnswer;
-use tidegate::actors::endpoints::{ChangeError, EndpointView};
 use tidegate::recorder::TunnelView;
 use tidegate::redact::Redacted;
 use tidegate::status::snapshot::{ProcessStats, Stats};
