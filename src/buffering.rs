@@ -247,6 +247,12 @@ impl Buffer {
         self.filling.len() as u64 + self.uncommitted().map(|batch| batch.events).sum::<u64>()
     }
 
+    /// Records in memory: of the batch that is being filled and of the batches that wait.
+    #[must_use]
+    pub fn memory_events(&self) -> u64 {
+        (self.filling.len() + self.in_memory_events()) as u64
+    }
+
     /// Records of batches in memory, without the one that is being filled.
     #[must_use]
     pub fn in_memory_events(&self) -> usize {

@@ -145,6 +145,8 @@ pub struct FlushAnswer {
 pub struct BufferState {
     /// Records accepted and not committed.
     pub buffer_size: u64,
+    /// Those of them that are in memory; the others live in the journal alone.
+    pub memory_events: u64,
     /// Journaled bytes of them, of batches that are cut.
     pub buffer_bytes: u64,
     /// Batches cut and not committed.
@@ -707,6 +709,7 @@ impl BufferActor {
 
     fn publish_state(&mut self) {
         self.state.buffer_size = self.buffer.events();
+        self.state.memory_events = self.buffer.memory_events() + self.unwritten_events as u64;
         self.state.buffer_bytes = self.buffer.waiting_bytes() + self.open.bytes;
         self.state.waiting_batches = self.buffer.waiting_batches();
         self.state.oldest_unflushed = self.buffer.oldest();
