@@ -218,10 +218,10 @@ impl Buffer {
         segments
     }
 
-    /// Journaled bytes of batches that are committed and kept for live state and history only.
+    /// Journaled bytes of batches that are committed and kept because history is durable only through this id.
     #[must_use]
-    pub fn pinned_bytes(&self) -> u64 {
-        self.waiting.iter().filter(|batch| batch.committed).map(|batch| batch.bytes).sum()
+    pub fn pinned_bytes(&self, history: EventId) -> u64 {
+        self.waiting.iter().filter(|batch| batch.committed && batch.last > history).map(|batch| batch.bytes).sum()
     }
 
     /// True if history waits that neither the journal nor the database has.
@@ -252,6 +252,12 @@ impl Buffer {
     #[must_use]
     pub fn events(&self) -> u64 {
         self.filling.len() as u64 + self.uncommitted().map(|batch| batch.events).sum::<u64>()
+    }
+
+    /// Records in memory: of the batch that is being filled and of the batches that wait.
+    #[must_use]
+    pub fn memory_events(&self) -> u64 {
+        (self.filling.len() + self.in_memory_events()) as u64
     }
 
     /// Records of batches in memory, without the one that is being filled.
@@ -403,7 +409,8 @@ mod tests {
         buffer.fill(records(31, 4), start());
         assert_eq!((buffer.events(), buffer.waiting_batches(), buffer.waiting_bytes()), (34, 3, 3000));
         buffer.committed(BatchNo(1));
-        assert_eq!((buffer.events(), buffer.committed_events(), buffer.pinned_bytes()), (24, 10, 1000));
+        assert_eq!((buffer.events(), buffer.committed_events()), (24, 10));
+        assert_eq!((buffer.pinned_bytes(EventId(9)), buffer.pinned_bytes(EventId(10))), (1000, 0));
         assert!(buffer.is_committed_until(BatchNo(1)) && !buffer.is_committed_until(BatchNo(2)));
     }
 

@@ -41,8 +41,11 @@ const WRITE_SPACING: Duration = Duration::from_millis(5);
 pub const STALLED_EVENTS_MAX: usize = 100_000;
 /// The wall clock is compared with the monotonic one this often: a step is noticed within this time.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
-/// Journaled bytes that are kept only for history; beyond that the open windows are handed over early.
+/// Journaled bytes that are kept only for history; beyond that the open windows are handed over early. In a small journal it
+/// is [`HISTORY_PINNED_SHARE`] of it, else it would fill up and refuse events while the database works.
 const HISTORY_PINNED_BYTES_MAX: u64 = 64 << 20;
+/// One part in this many of `journal.max_bytes`.
+const HISTORY_PINNED_SHARE: u64 = 4;
 /// Records as they were received.
 ///
 /// Sent by the SseIngestActor for every bunch that has stored records, in the order of their ids. The reply means: written
@@ -142,6 +145,8 @@ pub struct FlushAnswer {
 pub struct BufferState {
     /// Records accepted and not committed.
     pub buffer_size: u64,
+    /// Those of them that are in memory; the others live in the journal alone.
+    pub memory_events: u64,
     /// Journaled bytes of them, of batches that are cut.
     pub buffer_bytes: u64,
     /// Batches cut and not committed.
@@ -246,6 +251,8 @@ pub struct BufferActor {
     reading_back: bool,
     maybe_stored: bool,
     history_durable: EventId,
+    /// The windows were asked for because they keep too much of the journal, and have not come yet.
+    windows_asked: bool,
     boundary_timer: Option<SpawnHandle>,
     /// What the wall clock will show if nobody steps it: wall time minus monotonic time, in microseconds.
     clock_offset: i64,
@@ -311,6 +318,7 @@ impl BufferActor {
             reading_back: false,
             maybe_stored,
             history_durable,
+            windows_asked: false,
             boundary_timer: None,
             clock_offset: 0,
             started: now,
@@ -401,6 +409,7 @@ impl BufferActor {
                 }
                 Effect::Appended { kept, refused } => self.acknowledge(kept, refused),
                 Effect::History { no, batch } => {
+                    self.windows_asked = false;
                     if no.is_some() {
                         history_written = history_written.max(batch.through);
                     }
@@ -408,6 +417,7 @@ impl BufferActor {
                     self.acknowledge_history();
                 }
                 Effect::HistoryUnchanged(through) => {
+                    self.windows_asked = false;
                     history_written = history_written.max(through);
                     self.acknowledge_history();
                 }
@@ -552,7 +562,9 @@ impl BufferActor {
     fn let_go(&mut self) {
         let live = self.cache_state.borrow().synced_through;
         self.remove.extend(self.buffer.let_go(self.history_durable, live, self.open.no));
-        if self.buffer.pinned_bytes() > HISTORY_PINNED_BYTES_MAX {
+        let pinned_max = HISTORY_PINNED_BYTES_MAX.min(self.limits.journal_bytes_max / HISTORY_PINNED_SHARE);
+        if !self.windows_asked && self.buffer.pinned_bytes(self.history_durable) > pinned_max {
+            self.windows_asked = true;
             self.cut_windows(FlushCause::Threshold, true);
         }
     }
@@ -709,6 +721,7 @@ impl BufferActor {
 
     fn publish_state(&mut self) {
         self.state.buffer_size = self.buffer.events();
+        self.state.memory_events = self.buffer.memory_events() + self.unwritten_events as u64;
         self.state.buffer_bytes = self.buffer.waiting_bytes() + self.open.bytes;
         self.state.waiting_batches = self.buffer.waiting_batches();
         self.state.oldest_unflushed = self.buffer.oldest();
