@@ -10,5 +10,6 @@ pub mod event;
 pub mod id;
 pub mod journal;
 pub mod redact;
+pub mod sse;
 pub mod store;
 pub mod transport;
