@@ -34,3 +34,17 @@ pub enum Refused {
     #[error("stopping")]
     Stopping,
 }
+
+impl Refused {
+    /// The word under which refused events are counted, for each endpoint.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::JournalFull => "journal_full",
+            Self::DiskFull => "disk_full",
+            Self::JournalStalled => "journal_stalled",
+            Self::JournalFailed => "journal_failed",
+            Self::Stopping => "stopping",
+        }
+    }
+}

@@ -1,5 +1,8 @@
 //! How bytes come from a master. The production transport speaks HTTP/1.1 over TCP or TLS; the simulation has its own.
 
+pub mod http;
+mod tls;
+
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -92,6 +95,9 @@ pub enum TransportError {
     /// An `http` URL met a TLS port.
     #[error("the master speaks https there; use an https:// URL")]
     SpeaksTls,
+    /// An `https` URL met a port without TLS.
+    #[error("the master does not speak https there; use an http:// URL")]
+    SpeaksPlain,
     /// 401.
     #[error("the API key was not accepted (401); set the right one with `tidegate endpoint set NAME --api-key-file FILE`")]
     WrongKey,
@@ -143,6 +149,7 @@ impl TransportError {
             Self::Untrusted { .. }
             | Self::PinMismatch { .. }
             | Self::SpeaksTls
+            | Self::SpeaksPlain
             | Self::WrongKey
             | Self::WrongPath { .. }
             | Self::Redirect { .. }
