@@ -83,7 +83,7 @@ pub use reader::{Content, Damage, DamageKind, Segment};
 pub use real_disk::RealDisk;
 pub use record::{Frames, TooLarge};
 pub use recovery::{Journal, Reading, RepairReport, SET_ASIDE_BYTES_MAX, SET_ASIDE_FILES_MAX};
-pub use segment::{FORMAT_VERSION, HEADER_BYTES, Header, Run, SegmentKind, SegmentName, SegmentNo};
+pub use segment::{Aside, BadHeader, FORMAT_VERSION, HEADER_BYTES, Header, Run, SegmentKind, SegmentName, SegmentNo};
 pub use writer::{Phase, SegmentStatus, Writer};
 
 /// The journal could not do what it was asked.
