@@ -1,6 +1,5 @@
 use super::*;
 use crate::journal::memory_disk::{Call, Fault, MemoryDisk};
-use crate::journal::segment::SegmentKind;
 use crate::journal::{Content, Frames, samples};
 
 /// A disk on which one segment per entry was written, with that many reports, all sealed and synced but the last.
@@ -66,6 +65,18 @@ fn reading_alone_changes_nothing() {
     let before = disk.read(&name(2)).unwrap();
     assert_eq!(counts(&disk), [2, 2]);
     assert_eq!((disk.read(&name(2)).unwrap(), disk.names().len()), (before, 2));
+}
+
+#[test]
+fn segments_are_read_in_any_order_and_those_that_were_not_are_repaired_all_the_same() {
+    let disk = journal(&[2, 3]);
+    disk.edit(&name(2), |bytes| bytes.truncate(bytes.len() - 5));
+    let mut reading = Journal::open(Arc::new(disk.clone())).unwrap();
+    assert_eq!(reading.segments_of(SegmentKind::Events), [SegmentNo(1), SegmentNo(2)]);
+    assert_eq!(reading.segments_of(SegmentKind::History), []);
+    assert_eq!(reading.read(SegmentNo(1)).unwrap().content.len(), 2);
+    assert!(matches!(reading.read(SegmentNo(9)), Err(JournalError::NotOpen { .. })));
+    assert_eq!(reading.into_writer(Run(2)).unwrap().1.tails_cut, 1);
 }
 
 #[test]
