@@ -176,7 +176,11 @@ fn main() {
         println!("{name}: {} events, {} bytes each", texts.len(), stream.len() / texts.len());
         println!("  plain serde_json      {:7.0} ns/event", per_event(plain));
         println!("  decode + parse        {:7.0} ns/event  {:.2}x", per_event(both), per_event(both) / per_event(plain));
-        println!("  decode + parse, track, redact, ids {:7.0} ns/event  {:.2}x", per_event(all), per_event(all) / per_event(plain));
+        println!(
+            "  decode + parse, track, redact, ids {:7.0} ns/event  {:.2}x",
+            per_event(all),
+            per_event(all) / per_event(plain)
+        );
         #[expect(clippy::cast_precision_loss, reason = "shown to two digits")]
         let speed = stream.len() as f64 / decode.as_secs_f64() / 1e9;
         println!("  decode alone          {:7.0} ns/event  {speed:.1} GB/s", per_event(decode));

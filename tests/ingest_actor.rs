@@ -260,8 +260,7 @@ async fn seconds(count: u64) {
 }
 
 fn on_paused_time(test: impl Future<Output = ()>) {
-    let runtime =
-        || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
     System::with_tokio_rt(runtime).block_on(test);
 }
 
@@ -355,8 +354,7 @@ fn it_comes_back_after_retry_then_slower_up_to_a_minute_for_ever() {
         world.master.0.borrow_mut().outcomes.extend(std::iter::repeat_n(TransportError::Refused, 100));
         world.end().await;
         seconds(3600).await;
-        let waits: Vec<Duration> =
-            world.master.0.borrow().connects.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+        let waits: Vec<Duration> = world.master.0.borrow().connects.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
         assert!(waits[0] >= Duration::from_secs(3) && waits[0] < Duration::from_secs(5), "{waits:?}");
         assert!(waits[1] >= Duration::from_secs(6), "{waits:?}");
         assert!(waits[6..].iter().all(|wait| (45..=60).contains(&wait.as_secs())), "{waits:?}");
