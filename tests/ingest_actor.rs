@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use serde_json::json;
-use tidegate::actors::buffer::{Append, Refused};
+use tidegate::actors::buffer::{Append, Refusal, Refused};
 use tidegate::actors::cache::{Apply, SetHealth};
 use tidegate::actors::endpoints::{CertificateSeen, Identified, KeyRotated};
 use tidegate::actors::history_worker::Observe;
@@ -117,11 +117,11 @@ impl Handler<Observe> for Probe {
 }
 
 impl Handler<Append> for Probe {
-    type Result = ResponseFuture<Result<(), Refused>>;
+    type Result = ResponseFuture<Result<(), Refusal>>;
     fn handle(&mut self, Append(bunch): Append, _: &mut Context<Self>) -> Self::Result {
         let mut seen = self.0.borrow_mut();
         if let Some(refused) = seen.refuse {
-            return Box::pin(async move { Err(refused) });
+            return Box::pin(async move { Err(Refusal { kept: 0, reason: refused }) });
         }
         seen.appended.extend(records(&bunch));
         if !seen.holding {

@@ -9,7 +9,7 @@ use rcgen::{CertificateParams, CertifiedKey, DistinguishedName, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tidegate::endpoint::{ApiKey, Fingerprint, TlsPolicy};
-use tidegate::transport::http::HttpTransport;
+use tidegate::transport::HttpTransport;
 use tidegate::transport::{Target, Transport, TransportError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
