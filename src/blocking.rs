@@ -67,7 +67,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn inline_work_takes_the_virtual_time_it_is_given() {
         let blocking = Blocking::Inline(Arc::new(|job| if job == "slow" { Duration::from_secs(7) } else { Duration::ZERO }));
-        let before = tokio::time::Instant::now();
+        let before = crate::clock::Clock::monotonic(&crate::clock::SystemClock);
         assert_eq!(blocking.run("fast", || 1).await + blocking.run("slow", || 2).await, 3);
         assert_eq!(before.elapsed(), Duration::from_secs(7));
     }

@@ -270,6 +270,11 @@ pub struct Gap {
     pub reason: Box<str>,
 }
 
+impl Gap {
+    /// Reason: the instance was there before the recorder was away, and is not any more.
+    pub const VANISHED: &'static str = "vanished";
+}
+
 /// What the journal keeps and a batch stores.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {

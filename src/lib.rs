@@ -3,12 +3,26 @@
 #![forbid(unsafe_code)]
 
 pub mod actors;
+pub mod backoff;
 pub mod blocking;
+pub mod boundary;
+pub mod buffering;
 pub mod clock;
+pub mod delays;
+pub mod demo;
 pub mod endpoint;
 pub mod event;
+pub mod history;
 pub mod id;
 pub mod journal;
+pub mod journaling;
+pub mod live;
+pub mod pipeline;
+pub mod recorder;
+pub mod recovery;
 pub mod redact;
+pub mod sim;
+pub mod status;
 pub mod store;
 pub mod transport;
+pub mod wire;

@@ -1,10 +1,26 @@
 //! HistoryWorkerActor: turns samples into one row per tunnel and minute.
+//!
+//! Fed by the SseIngestActors, which send every event here too; feeds the BufferActor with closed windows: at the
+//! boundary, when it is asked to, when 10,000 rows wait, and at the end. It keeps the open windows and the rows that
+//! wait. It ends by [`Drain`], which hands over partial windows as well; after a kill they come back from the database and
+//! the journal.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix::Message;
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
 
-use crate::event::Bunch;
+use super::buffer::StoreHistory;
+use super::sse_ingest::SharedIds;
+use crate::clock::SharedClock;
+use crate::event::{Bunch, EndpointId};
+use crate::history::Histories;
+use crate::store::{FlushCause, FlushInfo};
+
+/// Rows that wait before they are handed over ahead of the hour: what bounds the actor's memory (some 2 MB).
+pub const ROWS_WAITING_MAX: usize = 10_000;
+/// How often windows whose minute is over are looked for.
+const CLOSE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Samples to count, in the order of their ids.
 ///
@@ -12,3 +28,115 @@ use crate::event::Bunch;
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Observe(pub Arc<Bunch>);
+
+/// Hand the closed windows to the BufferActor. Sent by the BufferActor at a boundary and when history alone keeps too
+/// much of the journal. If it is lost, the next one makes up for it.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct CutWindows {
+    /// Why.
+    pub cause: FlushCause,
+    /// Also the windows that are still open, as far as they are.
+    pub open: bool,
+}
+
+/// Close the windows of a removed endpoint and forget its counters. Sent by the EndpointsActor.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Forget(pub EndpointId);
+
+/// Hand over everything, partial windows too. Sent by the pipeline when nothing more comes in. The reply means that the
+/// BufferActor has it.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Drain;
+
+/// See the module.
+pub struct HistoryWorkerActor {
+    histories: Histories,
+    clock: SharedClock,
+    ids: SharedIds,
+    buffer: Recipient<StoreHistory>,
+}
+
+impl HistoryWorkerActor {
+    /// An actor that goes on from `histories`.
+    #[must_use]
+    pub fn new(histories: Histories, clock: SharedClock, ids: SharedIds, buffer: Recipient<StoreHistory>) -> Self {
+        Self { histories, clock, ids, buffer }
+    }
+
+    fn cut(&mut self, cause: FlushCause, open: bool) -> actix::dev::RecipientRequest<StoreHistory> {
+        let now = self.clock.wall();
+        self.histories.close_until(now);
+        let through = self.histories.through();
+        let id = self.ids.borrow_mut().next(now);
+        let info = FlushInfo { cause, boundary: None, skipped_boundaries: 0, cut_at: now };
+        self.buffer.send(StoreHistory { through, batch: self.histories.cut(id, info, open) })
+    }
+
+    fn cut_if_many(&mut self, ctx: &mut Context<Self>) {
+        if self.histories.waiting_rows() >= ROWS_WAITING_MAX {
+            let handed_over = self.cut(FlushCause::Threshold, false);
+            ctx.spawn(actix::fut::wrap_future(async {
+                // Without the BufferActor the recorder is stopping; the rows are rebuilt from the journal.
+                let _ = handed_over.await;
+            }));
+        }
+    }
+}
+
+impl Actor for HistoryWorkerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(super::MAILBOX_MESSAGES);
+        ctx.run_interval(CLOSE_INTERVAL, |actor, ctx| {
+            actor.histories.close_until(actor.clock.wall());
+            actor.cut_if_many(ctx);
+        });
+    }
+}
+
+impl Handler<Observe> for HistoryWorkerActor {
+    type Result = ();
+
+    fn handle(&mut self, Observe(bunch): Observe, ctx: &mut Self::Context) {
+        for record in &bunch.records {
+            self.histories.observe(record);
+        }
+        self.cut_if_many(ctx);
+    }
+}
+
+impl Handler<CutWindows> for HistoryWorkerActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, CutWindows { cause, open }: CutWindows, _: &mut Self::Context) -> Self::Result {
+        let handed_over = self.cut(cause, open);
+        Box::pin(async {
+            // As in `cut_if_many`.
+            let _ = handed_over.await;
+        })
+    }
+}
+
+impl Handler<Forget> for HistoryWorkerActor {
+    type Result = ();
+
+    fn handle(&mut self, Forget(endpoint): Forget, _: &mut Self::Context) {
+        self.histories.forget(endpoint);
+    }
+}
+
+impl Handler<Drain> for HistoryWorkerActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        let handed_over = self.cut(FlushCause::Drain, true);
+        Box::pin(async {
+            // As in `cut_if_many`.
+            let _ = handed_over.await;
+        })
+    }
+}

@@ -89,3 +89,22 @@ pub struct Retarget(pub Endpoint);
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Drain;
+/// STUB
+pub struct SseIngestActor;
+impl SseIngestActor {
+    /// STUB
+    pub fn new(_: IngestSetup) -> Self {
+        todo!()
+    }
+}
+impl actix::Actor for SseIngestActor {
+    type Context = actix::Context<Self>;
+}
+impl actix::Handler<Drain> for SseIngestActor {
+    type Result = ();
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) {}
+}
+impl actix::Handler<Retarget> for SseIngestActor {
+    type Result = ();
+    fn handle(&mut self, _: Retarget, _: &mut Self::Context) {}
+}

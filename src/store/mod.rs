@@ -1,7 +1,25 @@
 //! What is written to the database, by whom, and what comes of it.
 //!
 //! [`Store`] is the only way in. A running recorder has one, held by the FlushActor, which calls it through the
-//! [`Blocking`](crate::blocking::Blocking) handle. Reads for people use connections of their own.
+//! [`Blocking`](crate::blocking::Blocking) handle. Reads for people use connections of their own ([`ReadConnection`]).
+//!
+//! [`DieselStore`] is the one store there is: SQLite or PostgreSQL, one schema, one file per group of tables.
+
+mod connection;
+mod diesel_store;
+mod endpoints;
+mod events;
+mod flushes;
+mod history;
+mod insert_events;
+mod live;
+mod lock;
+mod migrate;
+mod purge;
+mod read;
+mod schema;
+
+pub mod memory;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +30,13 @@ use crate::clock::Timestamp;
 use crate::endpoint::{ApiKey, Endpoint, EndpointHealth};
 use crate::event::{Counters, EndpointId, InstanceConfig, Record, Sample, TunnelKey, TunnelState};
 use crate::id::EventId;
+
+pub use connection::DatabaseUrl;
+use diesel_store::Writing;
+pub use diesel_store::{BATCH_SIZE_MAX, DieselStore};
+pub use lock::FileLock;
+pub use migrate::migrate;
+pub use read::{EndpointRecord, ReadConnection, TunnelFilter, TunnelRecord};
 
 /// Why a batch was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,6 +52,8 @@ pub enum FlushCause {
     Drain,
     /// It was found in the journal at start.
     Recovery,
+    /// Its journal segment was given up after a failed write or sync.
+    Journal,
 }
 
 impl FlushCause {
@@ -39,6 +66,7 @@ impl FlushCause {
             Self::Manual => "manual",
             Self::Drain => "drain",
             Self::Recovery => "recovery",
+            Self::Journal => "journal",
         }
     }
 }

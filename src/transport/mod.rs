@@ -1,11 +1,15 @@
 //! How bytes come from a master. The production transport speaks HTTP/1.1 over TCP or TLS; the simulation has its own.
 
+mod http;
+mod tls;
+
 use std::rc::Rc;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::LocalBoxStream;
 
+pub use self::http::HttpTransport;
 use crate::endpoint::{ApiKey, Fingerprint, MasterUrl, TlsPolicy};
 
 /// Where and how to connect.
@@ -92,6 +96,9 @@ pub enum TransportError {
     /// An `http` URL met a TLS port.
     #[error("the master speaks https there; use an https:// URL")]
     SpeaksTls,
+    /// The key has characters that no header can carry.
+    #[error("the API key has characters that cannot be sent; a NodePass key is 32 hex digits")]
+    UnusableKey,
     /// 401.
     #[error("the API key was not accepted (401); set the right one with `tidegate endpoint set NAME --api-key-file FILE`")]
     WrongKey,
@@ -144,6 +151,7 @@ impl TransportError {
             | Self::PinMismatch { .. }
             | Self::SpeaksTls
             | Self::WrongKey
+            | Self::UnusableKey
             | Self::WrongPath { .. }
             | Self::Redirect { .. }
             | Self::NotAMaster { .. } => true,

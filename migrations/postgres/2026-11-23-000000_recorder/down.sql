@@ -1,0 +1,11 @@
+DROP TABLE quarantine;
+DROP TABLE flushes;
+DROP TABLE gaps;
+DROP TABLE counter_events;
+DROP TABLE history_state;
+DROP TABLE service_history;
+DROP VIEW tunnels;
+DROP TABLE tunnel_state;
+DROP TABLE tunnel_config;
+DROP TABLE endpoint_sse;
+DROP TABLE endpoints;

@@ -1,0 +1,391 @@
+//! What the buffer holds: the batch that is being filled, the batches that wait, and when each may be let go.
+//!
+//! A batch is cut once, committed once and let go once, in this order. Between cut and commit its payload is in memory or,
+//! beyond the memory bound, in its journal segment only. Between commit and letting go only the segment is left: live
+//! state and history must be able to come back from it until they are durable themselves.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::event::Record;
+use crate::id::EventId;
+use crate::journal::SegmentNo;
+use crate::journaling::Payload;
+use crate::store::{FlushInfo, HistoryBatch};
+
+/// Number of a batch in the order of cutting, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BatchNo(pub u64);
+
+/// A batch that a recorder before this one left in the journal.
+#[derive(Clone, Copy, Debug)]
+pub struct RecoveredBatch {
+    /// Its segment.
+    pub segment: SegmentNo,
+    /// How it will stand in `flushes`.
+    pub info: FlushInfo,
+    /// Records in it; 0 for history.
+    pub events: u64,
+    /// Highest id in it.
+    pub last: EventId,
+    /// Bytes in the journal.
+    pub bytes: u64,
+}
+
+/// What is to be done so that the oldest batch is committed.
+#[derive(Debug)]
+pub enum Next {
+    /// Commit this.
+    Commit {
+        /// Which.
+        no: BatchNo,
+        /// Its content.
+        payload: Payload,
+        /// Why it was cut.
+        info: FlushInfo,
+        /// It may be stored already.
+        maybe_stored: bool,
+    },
+    /// Read it from its segment first.
+    ReadBack(SegmentNo),
+}
+
+#[derive(Debug)]
+struct Waiting {
+    no: BatchNo,
+    /// `None` for a boundary with nothing to write, and for history that the journal refused.
+    segment: Option<SegmentNo>,
+    /// `None` while it lives in its segment only, and after the commit.
+    payload: Option<Payload>,
+    info: FlushInfo,
+    events: u64,
+    bytes: u64,
+    last: EventId,
+    /// When its first record was accepted.
+    since: Instant,
+    cut: Instant,
+    maybe_stored: bool,
+    committed: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Buffer {
+    memory_events_max: usize,
+    filling: Vec<Record>,
+    filling_since: Option<Instant>,
+    waiting: VecDeque<Waiting>,
+    last_no: BatchNo,
+    committed_events: u64,
+}
+
+impl Buffer {
+    /// A buffer that keeps at most `memory_events_max` records in memory beside the batch that is being filled and the one
+    /// that is being committed.
+    #[must_use]
+    pub fn new(memory_events_max: usize, recovered: impl IntoIterator<Item = RecoveredBatch>, now: Instant) -> Self {
+        let mut buffer = Self {
+            memory_events_max,
+            filling: Vec::new(),
+            filling_since: None,
+            waiting: VecDeque::new(),
+            last_no: BatchNo(0),
+            committed_events: 0,
+        };
+        for batch in recovered {
+            let RecoveredBatch { segment, info, events, last, bytes } = batch;
+            buffer.push(Some(segment), None, info, events, bytes, last, now, now);
+            if let Some(waiting) = buffer.waiting.back_mut() {
+                waiting.maybe_stored = true;
+            }
+        }
+        buffer
+    }
+
+    /// Adds records that the journal has.
+    pub fn fill(&mut self, records: Vec<Record>, now: Instant) {
+        self.filling_since.get_or_insert(now);
+        if self.filling.is_empty() {
+            self.filling = records;
+        } else {
+            self.filling.extend(records);
+        }
+    }
+
+    /// Cuts the batch that is being filled. Without records only a boundary makes a batch, an empty one.
+    pub fn cut(&mut self, segment: Option<SegmentNo>, bytes: u64, info: FlushInfo, now: Instant) {
+        let since = self.filling_since.take().unwrap_or(now);
+        let records = std::mem::take(&mut self.filling);
+        if records.is_empty() && info.boundary.is_none() {
+            return;
+        }
+        let last = records.last().map_or(EventId::ZERO, Record::id);
+        let events = records.len() as u64;
+        let in_memory = self.in_memory_events() + records.len();
+        let payload =
+            (in_memory <= self.memory_events_max || segment.is_none() || self.waiting.iter().all(|batch| batch.committed))
+                .then(|| Payload::Events(Arc::new(records)));
+        self.push(segment, payload, info, events, bytes, last, since, now);
+    }
+
+    /// Adds a batch of history. `segment` is `None` if the journal refused it.
+    pub fn push_history(&mut self, segment: Option<SegmentNo>, batch: Box<HistoryBatch>, now: Instant) {
+        let (info, last) = (batch.info, batch.through);
+        let backlog = self.waiting.iter().any(|waiting| !waiting.committed && waiting.payload.is_none());
+        let payload = (segment.is_none() || !backlog).then(|| Payload::History(Arc::new(*batch)));
+        self.push(segment, payload, info, 0, 0, last, now, now);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of a batch, at its one place of birth")]
+    fn push(
+        &mut self,
+        segment: Option<SegmentNo>,
+        payload: Option<Payload>,
+        info: FlushInfo,
+        events: u64,
+        bytes: u64,
+        last: EventId,
+        since: Instant,
+        cut: Instant,
+    ) {
+        self.last_no = BatchNo(self.last_no.0 + 1);
+        let no = self.last_no;
+        self.waiting.push_back(Waiting {
+            no,
+            segment,
+            payload,
+            info,
+            events,
+            bytes,
+            last,
+            since,
+            cut,
+            maybe_stored: false,
+            committed: false,
+        });
+    }
+
+    /// What to do for the oldest batch that is not committed.
+    #[must_use]
+    pub fn next(&self) -> Option<Next> {
+        let batch = self.waiting.iter().find(|batch| !batch.committed)?;
+        match (&batch.payload, batch.segment) {
+            (Some(payload), _) => {
+                Some(Next::Commit { no: batch.no, payload: payload.clone(), info: batch.info, maybe_stored: batch.maybe_stored })
+            }
+            (None, Some(segment)) => Some(Next::ReadBack(segment)),
+            (None, None) => None,
+        }
+    }
+
+    /// Gives a batch its content back.
+    pub fn read_back(&mut self, segment: SegmentNo, payload: Payload) {
+        if let Some(batch) = self.waiting.iter_mut().find(|batch| batch.segment == Some(segment) && !batch.committed) {
+            if let Payload::Events(records) = &payload {
+                batch.events = records.len() as u64;
+            }
+            batch.payload = Some(payload);
+        }
+    }
+
+    /// The batch is durable in the database.
+    pub fn committed(&mut self, no: BatchNo) {
+        if let Some(batch) = self.waiting.iter_mut().find(|batch| batch.no == no) {
+            batch.committed = true;
+            batch.payload = None;
+            self.committed_events += batch.events;
+        }
+    }
+
+    /// Takes the batches that nothing needs any more, from the front on, and returns their segments. `history` and `live`
+    /// are the ids through which history and live state are durable.
+    pub fn let_go(&mut self, history: EventId, live: EventId) -> Vec<SegmentNo> {
+        let durable = history.min(live);
+        let mut segments = Vec::new();
+        while let Some(batch) = self.waiting.pop_front_if(|batch| batch.committed && (batch.events == 0 || batch.last <= durable))
+        {
+            segments.extend(batch.segment);
+        }
+        segments
+    }
+
+    /// Journaled bytes of batches that are committed and kept for live state and history only.
+    #[must_use]
+    pub fn pinned_bytes(&self) -> u64 {
+        self.waiting.iter().filter(|batch| batch.committed).map(|batch| batch.bytes).sum()
+    }
+
+    /// True if history waits that neither the journal nor the database has.
+    #[must_use]
+    pub fn has_history_in_memory_only(&self) -> bool {
+        self.uncommitted().any(|batch| batch.segment.is_none() && matches!(batch.payload, Some(Payload::History(_))))
+    }
+
+    /// Number of the last batch that was cut.
+    #[must_use]
+    pub fn last_no(&self) -> BatchNo {
+        self.last_no
+    }
+
+    /// True if every batch up to `no` is committed.
+    #[must_use]
+    pub fn is_committed_until(&self, no: BatchNo) -> bool {
+        self.waiting.iter().all(|batch| batch.committed || batch.no > no)
+    }
+
+    /// Records committed since the start.
+    #[must_use]
+    pub fn committed_events(&self) -> u64 {
+        self.committed_events
+    }
+
+    /// Records accepted and not committed.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.filling.len() as u64 + self.uncommitted().map(|batch| batch.events).sum::<u64>()
+    }
+
+    /// Records of batches in memory, without the one that is being filled.
+    #[must_use]
+    pub fn in_memory_events(&self) -> usize {
+        self.waiting.iter().filter(|batch| batch.payload.is_some()).map(|batch| batch.events as usize).sum()
+    }
+
+    /// Journaled bytes of batches cut and not committed.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        self.uncommitted().map(|batch| batch.bytes).sum()
+    }
+
+    /// Batches cut and not committed.
+    #[must_use]
+    pub fn waiting_batches(&self) -> u64 {
+        self.uncommitted().count() as u64
+    }
+
+    /// When the oldest record that is not committed was accepted.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Instant> {
+        self.uncommitted().find(|batch| batch.events > 0).map(|batch| batch.since).or(self.filling_since)
+    }
+
+    /// When the first record of the batch that is being filled was accepted.
+    #[must_use]
+    pub fn filling_since(&self) -> Option<Instant> {
+        self.filling_since
+    }
+
+    /// When the oldest batch that is not committed was cut.
+    #[must_use]
+    pub fn oldest_cut(&self) -> Option<Instant> {
+        self.uncommitted().next().map(|batch| batch.cut)
+    }
+
+    fn uncommitted(&self) -> impl Iterator<Item = &Waiting> {
+        self.waiting.iter().filter(|batch| !batch.committed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::event::{EndpointId, Gap, InstanceId};
+    use crate::store::FlushCause;
+
+    fn info(boundary: Option<Timestamp>) -> FlushInfo {
+        FlushInfo { cause: FlushCause::Threshold, boundary, skipped_boundaries: 0, cut_at: Timestamp(0) }
+    }
+
+    fn records(from: i64, count: i64) -> Vec<Record> {
+        let gap = |id| {
+            Record::Gap(Gap {
+                id: EventId(id),
+                endpoint: EndpointId(1),
+                instance: InstanceId::default(),
+                from: Timestamp(0),
+                to: Timestamp(0),
+                reason: "test".into(),
+            })
+        };
+        (from..from + count).map(gap).collect()
+    }
+
+    fn start() -> Instant {
+        crate::clock::Clock::monotonic(&crate::clock::SystemClock)
+    }
+
+    /// A buffer with `batches` batches of ten records in segments 1, 2, ...
+    fn filled(memory_events_max: usize, batches: i64) -> Buffer {
+        let mut buffer = Buffer::new(memory_events_max, [], start());
+        for batch in 0..batches {
+            buffer.fill(records(1 + batch * 10, 10), start());
+            buffer.cut(Some(SegmentNo(batch as u64 + 1)), 1000, info(None), start());
+        }
+        buffer
+    }
+
+    #[test]
+    fn nothing_is_let_go_before_its_commit_and_before_live_state_and_history_are_durable() {
+        let mut buffer = filled(100, 2);
+        assert!(buffer.let_go(EventId(99), EventId(99)).is_empty());
+        buffer.committed(BatchNo(1));
+        assert!(buffer.let_go(EventId(9), EventId(99)).is_empty());
+        assert!(buffer.let_go(EventId(99), EventId(9)).is_empty());
+        assert_eq!(buffer.let_go(EventId(10), EventId(10)), [SegmentNo(1)]);
+    }
+
+    #[test]
+    fn batches_are_let_go_from_the_front_only() {
+        let mut buffer = filled(100, 2);
+        buffer.committed(BatchNo(2));
+        assert!(buffer.let_go(EventId(99), EventId(99)).is_empty());
+        buffer.committed(BatchNo(1));
+        assert_eq!(buffer.let_go(EventId(99), EventId(99)), [SegmentNo(1), SegmentNo(2)]);
+    }
+
+    #[test]
+    fn beyond_the_memory_bound_a_batch_lives_in_its_segment_and_is_read_back_in_its_turn() {
+        let mut buffer = filled(25, 4);
+        assert_eq!(buffer.in_memory_events(), 20);
+        assert_eq!(buffer.events(), 40);
+        buffer.committed(BatchNo(1));
+        buffer.committed(BatchNo(2));
+        let Some(Next::ReadBack(SegmentNo(3))) = buffer.next() else { panic!("{:?}", buffer.next()) };
+        buffer.read_back(SegmentNo(3), Payload::Events(Arc::new(records(21, 10))));
+        assert!(matches!(buffer.next(), Some(Next::Commit { no: BatchNo(3), .. })));
+    }
+
+    #[test]
+    fn an_empty_cut_makes_a_batch_only_for_a_boundary() {
+        let mut buffer = Buffer::new(100, [], start());
+        buffer.cut(None, 0, info(None), start());
+        assert_eq!(buffer.waiting_batches(), 0);
+        buffer.cut(None, 0, info(Some(Timestamp(3_600_000_000))), start());
+        assert_eq!(buffer.waiting_batches(), 1);
+        buffer.committed(BatchNo(1));
+        assert!(buffer.let_go(EventId::ZERO, EventId::ZERO).is_empty());
+        assert_eq!(buffer.waiting_batches(), 0);
+    }
+
+    #[test]
+    fn what_is_not_committed_is_counted_and_what_is_committed_is_not() {
+        let mut buffer = filled(100, 3);
+        buffer.fill(records(31, 4), start());
+        assert_eq!((buffer.events(), buffer.waiting_batches(), buffer.waiting_bytes()), (34, 3, 3000));
+        buffer.committed(BatchNo(1));
+        assert_eq!((buffer.events(), buffer.committed_events(), buffer.pinned_bytes()), (24, 10, 1000));
+        assert!(buffer.is_committed_until(BatchNo(1)) && !buffer.is_committed_until(BatchNo(2)));
+    }
+
+    #[test]
+    fn a_batch_from_the_journal_of_a_recorder_before_may_be_stored_already() {
+        let recovered = RecoveredBatch { segment: SegmentNo(7), info: info(None), events: 10, last: EventId(10), bytes: 1000 };
+        let mut buffer = Buffer::new(100, [recovered], start());
+        assert!(matches!(buffer.next(), Some(Next::ReadBack(SegmentNo(7)))));
+        buffer.read_back(SegmentNo(7), Payload::Events(Arc::new(records(1, 10))));
+        assert!(matches!(buffer.next(), Some(Next::Commit { maybe_stored: true, .. })));
+    }
+}

@@ -1,0 +1,3 @@
+//! What a recorder shows of itself.
+
+pub mod snapshot;

@@ -1,0 +1,294 @@
+//! A database in memory that can be told to fail: for tests and for simulations that do not measure a real one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{
+    Committed, CounterEvent, EndpointChange, EventBatch, FlushInfo, HistoryBatch, HistoryRow, LiveChanges, NewEndpoint, Store,
+    StoreError, StoreErrorKind, Stored,
+};
+use crate::clock::Timestamp;
+use crate::endpoint::{Endpoint, EndpointHealth};
+use crate::event::{EndpointId, InstanceConfig, Record, Sample, TunnelKey, TunnelState};
+use crate::history::merged;
+use crate::id::EventId;
+
+/// What a call meets instead of success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing is stored.
+    Unavailable,
+    /// The answer to COMMIT is lost, and nothing is stored.
+    DoubtLost,
+    /// The answer to COMMIT is lost, and all of it is stored.
+    DoubtStored,
+}
+
+/// A flush as it stands in `flushes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flush {
+    /// Why and when it was cut.
+    pub info: FlushInfo,
+    /// First id; zero for an empty batch.
+    pub first: EventId,
+    /// Last id; zero for an empty batch.
+    pub last: EventId,
+    /// What it did.
+    pub committed: Committed,
+}
+
+/// The content of the database.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// `endpoint_sse` and `gaps`.
+    pub records: BTreeMap<EventId, Record>,
+    /// `flushes` of records, in order of commit.
+    pub flushes: Vec<Flush>,
+    /// Ids of the batches of history that are stored.
+    pub history_batches: Vec<EventId>,
+    /// `service_history`.
+    pub history: BTreeMap<(TunnelKey, Timestamp), HistoryRow>,
+    /// `counter_events`.
+    pub counter_events: BTreeMap<(EventId, Box<str>), CounterEvent>,
+    /// `history_state`.
+    pub history_states: BTreeMap<TunnelKey, Box<str>>,
+    /// Highest `through` of stored history.
+    pub history_through: EventId,
+    /// `endpoints`.
+    pub endpoints: BTreeMap<EndpointId, (Endpoint, EndpointHealth)>,
+    /// `tunnel_config`.
+    pub configs: BTreeMap<TunnelKey, (Arc<InstanceConfig>, EventId)>,
+    /// `tunnel_state`.
+    pub samples: BTreeMap<TunnelKey, (Sample, Timestamp, EventId)>,
+    /// Transactions committed.
+    pub transactions: u64,
+    /// Calls, also those that failed.
+    pub calls: u64,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    tables: Tables,
+    down: Option<String>,
+    faults: VecDeque<Fault>,
+    next_endpoint: i32,
+}
+
+/// Shared by all [`MemoryStore`]s over it, and by the test that looks at it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDatabase(Arc<Mutex<Inner>>);
+
+impl MemoryDatabase {
+    /// A store over this database.
+    #[must_use]
+    pub fn store(&self) -> MemoryStore {
+        MemoryStore(self.clone())
+    }
+
+    /// Looks at the content, or changes it.
+    pub fn with_tables<T>(&self, look: impl FnOnce(&mut Tables) -> T) -> T {
+        look(&mut self.lock().tables)
+    }
+
+    /// From now on every call fails with this message; `None` ends it.
+    pub fn set_down(&self, reason: Option<&str>) {
+        self.lock().down = reason.map(str::to_owned);
+    }
+
+    /// The next calls meet these faults, one each.
+    pub fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.lock().faults.extend(faults);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic elsewhere fails its test; the tables themselves are changed in one step.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct MemoryStore(MemoryDatabase);
+
+impl MemoryStore {
+    /// One transaction, with what happens to it.
+    fn transaction<T>(&self, work: impl FnOnce(&mut Inner) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut inner = self.0.lock();
+        inner.tables.calls += 1;
+        if let Some(reason) = inner.down.clone() {
+            return Err(unavailable(&reason, false));
+        }
+        match inner.faults.pop_front() {
+            Some(Fault::Unavailable) => return Err(unavailable("injected", false)),
+            Some(Fault::DoubtLost) => return Err(unavailable("the answer to COMMIT was lost", true)),
+            Some(Fault::DoubtStored) => {
+                work(&mut inner)?;
+                inner.tables.transactions += 1;
+                return Err(unavailable("the answer to COMMIT was lost", true));
+            }
+            None => {}
+        }
+        let done = work(&mut inner)?;
+        inner.tables.transactions += 1;
+        Ok(done)
+    }
+}
+
+fn unavailable(message: &str, in_doubt: bool) -> StoreError {
+    StoreError { kind: StoreErrorKind::Unavailable, in_doubt, message: message.to_owned() }
+}
+
+fn refused(message: String) -> StoreError {
+    StoreError { kind: StoreErrorKind::Refused, in_doubt: false, message }
+}
+
+impl Store for MemoryStore {
+    fn load(&mut self) -> Result<Stored, StoreError> {
+        self.transaction(|inner| {
+            let tables = &inner.tables;
+            let state = |(key, (sample, seen_at, last_event)): (&TunnelKey, &(Sample, Timestamp, EventId))| {
+                let (config, _) = tables.configs.get(key)?;
+                let state =
+                    TunnelState { config: config.clone(), sample: sample.clone(), seen_at: *seen_at, last_event: *last_event };
+                Some((key.clone(), state))
+            };
+            let tunnels: Vec<_> = tables.samples.iter().filter_map(state).collect();
+            let highest_live = tunnels.iter().map(|(_, state)| state.last_event).max();
+            Ok(Stored {
+                endpoints: tables.endpoints.values().cloned().collect(),
+                history_states: tables.history_states.iter().map(|(key, state)| (key.clone(), state.clone())).collect(),
+                history_through: tables.history_through,
+                highest_id: tables.records.last_key_value().map(|(id, _)| *id).max(highest_live).unwrap_or_default(),
+                last_boundary: tables.flushes.iter().filter_map(|flush| flush.info.boundary).max(),
+                last_flush: tables.flushes.iter().map(|flush| flush.info.cut_at).max(),
+                tunnels,
+            })
+        })
+    }
+
+    fn commit_events(&mut self, batch: &EventBatch) -> Result<Committed, StoreError> {
+        self.transaction(|inner| {
+            let tables = &mut inner.tables;
+            let first = batch.records.first().map(Record::id).unwrap_or_default();
+            let last = batch.records.last().map(Record::id).unwrap_or_default();
+            let count = batch.records.len() as u64;
+            if batch.maybe_stored && count > 0 && tables.flushes.iter().any(|flush| (flush.first, flush.last) == (first, last)) {
+                return Ok(Committed { skipped: count, ..Committed::default() });
+            }
+            let mut committed = Committed::default();
+            for record in batch.records.iter() {
+                if tables.records.insert(record.id(), record.clone()).is_none() {
+                    committed.written += 1;
+                } else {
+                    committed.skipped += 1;
+                }
+            }
+            tables.flushes.push(Flush { info: batch.info, first, last, committed });
+            Ok(committed)
+        })
+    }
+
+    fn commit_history(&mut self, batch: &HistoryBatch) -> Result<Committed, StoreError> {
+        self.transaction(|inner| {
+            let tables = &mut inner.tables;
+            let count = batch.rows.len() as u64;
+            if tables.history_batches.contains(&batch.id) {
+                return Ok(Committed { skipped: count, ..Committed::default() });
+            }
+            for row in &batch.rows {
+                let key = (row.tunnel.clone(), row.minute);
+                let row = match tables.history.remove(&key) {
+                    Some(earlier) if row.merge => merged(earlier, row.clone()),
+                    _ => row.clone(),
+                };
+                tables.history.insert(key, row);
+            }
+            for event in &batch.counter_events {
+                tables.counter_events.insert((event.event, event.kind.clone()), event.clone());
+            }
+            for (tunnel, state) in &batch.states {
+                match state {
+                    Some(state) => tables.history_states.insert(tunnel.clone(), state.clone()),
+                    None => tables.history_states.remove(tunnel),
+                };
+            }
+            tables.history_through = tables.history_through.max(batch.through);
+            tables.history_batches.push(batch.id);
+            Ok(Committed { written: count, ..Committed::default() })
+        })
+    }
+
+    fn sync_live(&mut self, changes: &LiveChanges) -> Result<(), StoreError> {
+        self.transaction(|inner| {
+            let tables = &mut inner.tables;
+            for (tunnel, _) in &changes.removed {
+                tables.configs.remove(tunnel);
+                tables.samples.remove(tunnel);
+            }
+            for (endpoint, health) in &changes.endpoints {
+                if let Some((_, known)) = tables.endpoints.get_mut(endpoint) {
+                    *known = health.clone();
+                }
+            }
+            for (tunnel, config, event) in &changes.configs {
+                let known = tables.configs.entry(tunnel.clone()).or_insert_with(|| (config.clone(), *event));
+                if *event > known.1 {
+                    *known = (config.clone(), *event);
+                }
+            }
+            for (tunnel, sample, seen_at, event) in &changes.samples {
+                let known = tables.samples.entry(tunnel.clone()).or_insert_with(|| (sample.clone(), *seen_at, *event));
+                if *event > known.2 {
+                    *known = (sample.clone(), *seen_at, *event);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn add_endpoint(&mut self, new: &NewEndpoint, _: Timestamp) -> Result<EndpointId, StoreError> {
+        self.transaction(|inner| {
+            if inner.tables.endpoints.values().any(|(endpoint, _)| endpoint.name == new.name) {
+                return Err(refused(format!("an endpoint named `{}` exists already", new.name)));
+            }
+            inner.next_endpoint += 1;
+            let id = EndpointId(inner.next_endpoint);
+            let NewEndpoint { name, url, api_key, tls, log_events } = new.clone();
+            let endpoint = Endpoint { id, name, url, api_key, tls, paused: false, log_events, master_id: None };
+            inner.tables.endpoints.insert(id, (endpoint, EndpointHealth::default()));
+            Ok(id)
+        })
+    }
+
+    fn change_endpoint(&mut self, id: EndpointId, change: &EndpointChange, _: Timestamp) -> Result<(), StoreError> {
+        self.transaction(|inner| {
+            let Some((endpoint, _)) = inner.tables.endpoints.get_mut(&id) else {
+                return Err(refused(format!("there is no endpoint {id}")));
+            };
+            let EndpointChange { url, api_key, tls, paused, log_events, master_id } = change.clone();
+            endpoint.url = url.unwrap_or_else(|| endpoint.url.clone());
+            endpoint.api_key = api_key.unwrap_or_else(|| endpoint.api_key.clone());
+            endpoint.tls = tls.unwrap_or_else(|| endpoint.tls.clone());
+            endpoint.paused = paused.unwrap_or(endpoint.paused);
+            endpoint.log_events = log_events.unwrap_or(endpoint.log_events);
+            endpoint.master_id = master_id.or_else(|| endpoint.master_id.clone());
+            Ok(())
+        })
+    }
+
+    fn remove_endpoint(&mut self, id: EndpointId, purge: bool, _: Timestamp) -> Result<(), StoreError> {
+        self.transaction(|inner| {
+            let tables = &mut inner.tables;
+            tables.endpoints.remove(&id);
+            tables.configs.retain(|tunnel, _| tunnel.endpoint != id);
+            tables.samples.retain(|tunnel, _| tunnel.endpoint != id);
+            tables.history_states.retain(|tunnel, _| tunnel.endpoint != id);
+            if purge {
+                tables.records.retain(|_, record| record.endpoint() != id);
+                tables.history.retain(|(tunnel, _), _| tunnel.endpoint != id);
+                tables.counter_events.retain(|_, event| event.tunnel.endpoint != id);
+            }
+            Ok(())
+        })
+    }
+}
