@@ -51,7 +51,9 @@ impl Delays {
         let mut warnings = Vec::new();
         if self.ahead && !before.ahead {
             let seconds = id_ahead.as_secs();
-            warnings.push(format!("event ids are {seconds} s ahead of the wall clock, which was set back or was wrong; ids go on rising"));
+            warnings.push(format!(
+                "event ids are {seconds} s ahead of the wall clock, which was set back or was wrong; ids go on rising"
+            ));
         }
         if self.late && !before.late {
             warnings.push(format!("a batch was cut over a minute ago and is not committed; {events} events wait"));
