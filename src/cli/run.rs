@@ -46,7 +46,8 @@ impl Run {
 }
 
 /// Records until a signal, with the endpoints of the configuration and `more`.
-pub(super) async fn record(config: &Config, more: Vec<NewEndpoint>) -> Result<ExitCode, Failure> {
+/// `identity` is what commands know it by.
+pub(super) async fn record(config: &Config, more: Vec<NewEndpoint>, identity: &str) -> Result<ExitCode, Failure> {
     let mut signals = Signals::catch()?;
     if let Some(token) = &config.http.token
         && token.reveal().len() < TOKEN_LENGTH_SAFE
@@ -59,7 +60,7 @@ pub(super) async fn record(config: &Config, more: Vec<NewEndpoint>) -> Result<Ex
     let address = listener.local_addr().unwrap_or(config.http.listen);
     let (publish, started) = watch::channel(None);
     let (waiting, reason) = watch::channel(None);
-    let server = server::serve(listener, Starting::new(started, reason), &config.http, &config.database)
+    let server = server::serve(listener, Starting::new(started, reason), &config.http, identity)
         .map_err(|error| cannot_listen(address, &error))?;
     let http = server.handle();
     actix_rt::spawn(server);
@@ -79,16 +80,16 @@ pub(super) async fn record(config: &Config, more: Vec<NewEndpoint>) -> Result<Ex
     let signal = signals.next().await;
     let deadline = humantime::format_duration(config.shutdown_deadline);
     info!("{signal}: stopping within {deadline}; a second signal ends at once");
-    let summary = tokio::select! {
+    // It logs its own summary.
+    tokio::select! {
         biased;
         signal = signals.next() => {
             warn!("{signal} again: ended at once; what was not written waits in the journal");
             return Ok(ExitCode::Interrupted);
         }
-        summary = recorder.shutdown() => summary,
-    };
+        _ = recorder.shutdown() => {}
+    }
     http.stop(false).await;
-    info!("{summary}");
     Ok(ExitCode::Done)
 }
 

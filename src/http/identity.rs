@@ -7,6 +7,8 @@ use crate::config::DatabaseUrl;
 
 /// Response header of every answer.
 pub const HEADER: &str = "tidegate-database";
+/// What a demo with a temporary database sends: any command that has no database of its own may talk to it.
+pub const DEMO: &str = "demo";
 /// Hex digits that are sent: enough to tell databases of one machine apart.
 const DIGITS: usize = 16;
 
