@@ -679,6 +679,7 @@ impl BufferActor {
             events: self.buffer.events(),
             full: self.limits.batch_events_max as u64,
             boundary: self.boundary_pending,
+            id_ahead: self.cache_state.borrow().synced_through.id_clock().since(self.clock.wall()),
         });
         for warning in warnings {
             warn!("{warning}");
