@@ -438,6 +438,9 @@ impl Handler<Drain> for SseIngestActor {
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
         let (done, waiting) = oneshot::channel();
         self.draining.push(done);
+        // What was refused last would be a silent hole: no event comes any more that would end it.
+        let gaps = self.outage.accepted(self.endpoint.id, self.clock.wall());
+        self.append_gaps(gaps);
         self.close(ctx);
         self.stop_if_drained(ctx);
         Box::pin(async move {
