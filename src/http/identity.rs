@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 use std::path::Path;
 
 use crate::config::DatabaseUrl;
+use crate::store::postgres_parts;
 
 /// Response header of every answer.
 pub const HEADER: &str = "tidegate-database";
@@ -31,7 +32,7 @@ fn place(database: &DatabaseUrl) -> String {
             format!("sqlite:{}", file.display())
         }
         DatabaseUrl::Postgres(text) => {
-            let Ok(url) = url::Url::parse(text) else { return text.clone() };
+            let Some(url) = postgres_parts(text) else { return text.clone() };
             let host = url.query_pairs().find(|(name, _)| name == "host").map(|(_, host)| host.into_owned());
             let host = host.or_else(|| url.host_str().map(str::to_owned)).unwrap_or_default();
             let host = if matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]") { "" } else { &host };

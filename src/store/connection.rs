@@ -102,7 +102,7 @@ impl FromStr for DatabaseUrl {
                 path if path.contains('\0') => Err(wrong("holds a NUL character")),
                 path => Ok(Self::Sqlite(PathBuf::from(path))),
             },
-            "postgres" | "postgresql" if rest.starts_with("//") && !rest.contains('\0') && url::Url::parse(text).is_ok() => {
+            "postgres" | "postgresql" if rest.starts_with("//") && !rest.contains('\0') && postgres_parts(text).is_some() => {
                 Ok(Self::Postgres(text.to_owned()))
             }
             "postgres" | "postgresql" => Err(wrong("is not a valid URL (special characters of a password are written as %XX)")),
@@ -112,13 +112,25 @@ impl FromStr for DatabaseUrl {
     }
 }
 
+/// The parts of a PostgreSQL URL. libpq takes what the standard does not: a user without a host, for a server behind a
+/// Unix socket (`postgres://USER@/DATABASE?host=/run/postgresql`); it counts as `localhost`.
+pub fn postgres_parts(text: &str) -> Option<url::Url> {
+    match url::Url::parse(text) {
+        Err(url::ParseError::EmptyHost) => {
+            let (before, after) = text.split_once("@/")?;
+            url::Url::parse(&format!("{before}@localhost/{after}")).ok()
+        }
+        parsed => parsed.ok(),
+    }
+}
+
 /// Without the password, and without the query, from which libpq also takes one.
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Self::Postgres(text) => {
-                let Ok(mut url) = url::Url::parse(text) else { return f.write_str("postgres://") };
+                let Some(mut url) = postgres_parts(text) else { return f.write_str("postgres://") };
                 // A URL that has no host takes no password either; then there is none to remove.
                 let _ = url.set_password(None);
                 url.set_query(None);
