@@ -178,7 +178,7 @@ pub struct Recorder<'a> {
 pub struct Ended {
     /// Its status.
     pub status: ExitStatus,
-    /// Last line on stderr.
+    /// Last line on stderr; what libraries trace while they end is left out.
     pub last_line: String,
 }
 
@@ -260,7 +260,7 @@ impl Recorder<'_> {
             let _ = child.kill();
             panic!("it does not end\n{}", tail(&log));
         };
-        Ended { status, last_line: log.lines().last().unwrap_or_default().to_owned() }
+        Ended { status, last_line: log.lines().rfind(|line| !line.contains(" TRACE ")).unwrap_or_default().to_owned() }
     }
 
     /// SIGTERM, and asserts that it ends well with nothing left in the journal.
