@@ -18,6 +18,7 @@ mod migrate;
 mod purge;
 mod read;
 mod schema;
+mod upsert_state;
 
 pub mod memory;
 
