@@ -39,6 +39,9 @@ use crate::store::{Committed, EventBatch, FlushCause, FlushInfo, HistoryBatch};
 const WRITE_SPACING: Duration = Duration::from_millis(5);
 /// Records that wait for a journal write which does not end; beyond that records are refused. Some 32 MiB in memory.
 pub const STALLED_EVENTS_MAX: usize = 100_000;
+/// Segments that one journal job removes at most. Each removal is synced (some milliseconds), and events that arrive meanwhile
+/// wait for the job's end: a thousand segments at once would stall them for seconds.
+const REMOVALS_PER_JOB: usize = 8;
 /// The wall clock is compared with the monotonic one this often: a step is noticed within this time.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 /// Journaled bytes that are kept only for history; beyond that the open windows are handed over early. In a small journal it
@@ -358,9 +361,10 @@ impl BufferActor {
         let Some(mut writer) = self.writer.take_if(|_| work) else { return };
         self.last_job = Some(self.clock.monotonic());
         let wrote = self.items.iter().any(|item| matches!(item, Item::Append(_)));
+        let removals = self.remove.len().min(REMOVALS_PER_JOB);
         let job = Job {
             items: std::mem::take(&mut self.items),
-            remove: std::mem::take(&mut self.remove),
+            remove: self.remove.drain(..removals).collect(),
             sync_due: self.sync_due,
             policy: self.sync,
             open: self.open,
@@ -440,7 +444,8 @@ impl BufferActor {
             }
         }
         self.open = open;
-        self.remove.extend(not_removed);
+        // They are the oldest, and segments go in order.
+        self.remove.splice(0..0, not_removed);
         self.state.journal_bytes = journal_bytes;
         if (synced || self.sync == SyncPolicy::Off) && !self.buffer.has_history_in_memory_only() {
             self.history_durable = self.history_durable.max(history_written);
