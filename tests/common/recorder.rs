@@ -196,10 +196,13 @@ impl Recorder<'_> {
         Pid::from_raw(self.child.as_ref().expect("it runs").id().cast_signed())
     }
 
-    /// `GET /api/v1/stats`; `None` while it does not answer.
+    /// `GET /api/v1/stats`; `None` while it does not answer, or has not started to record.
     pub fn stats(&mut self) -> Option<Value> {
         match self.http.request("GET", "/api/v1/stats") {
-            Ok((200, body)) => serde_json::from_str(&body).ok(),
+            Ok((200, body)) => {
+                let stats: Value = serde_json::from_str(&body).expect("the stats are JSON");
+                (!stats["optimized_storage"]["next_boundary"].is_null()).then_some(stats)
+            }
             _ => None,
         }
     }
