@@ -333,11 +333,12 @@ impl Handler<Shutdown> for PipelineActor {
             let mut stages = stages;
             stages.wait("SseIngestActor", endpoints.send(StopAll)).await;
             stages.wait("HistoryWorkerActor", history.send(history_worker::Drain)).await;
-            // What it cannot write now comes back from the journal.
-            let _ = stages.wait("CacheActor", cache.send(SyncNow)).await;
             let answer = stages.wait("BufferActor", buffer.send(buffer::Drain)).await;
-            stages.wait("FlushActor", flush.send(Stop)).await;
+            // After the buffer, whose try tells whether the database works. What is not written now comes back from the
+            // journal.
+            let _ = stages.wait("CacheActor", cache.send(SyncNow)).await;
             stages.wait("BufferActor", buffer.send(Close)).await;
+            stages.wait("FlushActor", flush.send(Stop)).await;
             let FlushAnswer { committed, waiting, error } = answer.unwrap_or_default();
             ShutdownSummary { flushed: committed, left_in_journal: waiting, error, late: stages.late }
         };

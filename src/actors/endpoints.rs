@@ -597,9 +597,18 @@ impl Handler<StopAll> for EndpointsActor {
 
     fn handle(&mut self, _: StopAll, _: &mut Self::Context) -> Self::Result {
         let ids: Vec<EndpointId> = self.followed.keys().copied().collect();
-        let stopping: Vec<_> = ids.into_iter().map(|id| self.stop(id)).collect();
-        Box::pin(async {
+        let stopping: Vec<_> = ids.iter().map(|id| self.stop(*id)).collect();
+        let online = ids.into_iter().map(|endpoint| (endpoint, self.health(endpoint)));
+        let online: Vec<_> = online.filter(|(_, health)| health.status == EndpointStatus::Online).collect();
+        let (cache, since) = (self.setup.ingest.health.clone(), self.setup.clock.wall());
+        Box::pin(async move {
             futures_util::future::join_all(stopping).await;
+            for (endpoint, health) in online {
+                let reason = "the recorder is stopped".to_owned();
+                let health = EndpointHealth { status: EndpointStatus::Offline, reason, since, ..health };
+                // If the CacheActor is gone there is nobody left to show it to.
+                let _ = cache.send(SetHealth { endpoint, health }).await;
+            }
         })
     }
 }
