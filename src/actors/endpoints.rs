@@ -5,6 +5,7 @@
 //! ends by [`StopAll`], which drains the streams.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix::{
@@ -18,7 +19,7 @@ use super::buffer::FlushNow;
 use super::cache::{CacheState, Forget, ReadTunnels, SetHealth};
 use super::flush::{AddEndpoint, ChangeEndpoint, RemoveEndpoint};
 use super::history_worker::{self, CutWindows};
-use super::sse_ingest::{self, Downstream, IngestSetup, IngestState, Retarget, SharedIds, SseIngestActor};
+use super::sse_ingest::{self, Backlog, Downstream, IngestSetup, IngestState, Retarget, SharedIds, SseIngestActor};
 use crate::clock::SharedClock;
 use crate::endpoint::{ApiKey, Endpoint, EndpointHealth, EndpointStatus, Fingerprint, TlsPolicy, valid_name};
 use crate::event::{EndpointId, InstanceId};
@@ -202,13 +203,14 @@ struct Followed {
 pub struct EndpointsActor {
     setup: EndpointsSetup,
     followed: BTreeMap<EndpointId, Followed>,
+    backlog: Rc<Backlog>,
 }
 
 impl EndpointsActor {
     /// An actor that follows the endpoints it is given, as soon as it is started.
     #[must_use]
     pub fn new(setup: EndpointsSetup) -> Self {
-        Self { setup, followed: BTreeMap::new() }
+        Self { setup, followed: BTreeMap::new(), backlog: Rc::default() }
     }
 
     fn find(&self, name: &str) -> Result<EndpointId, ChangeError> {
@@ -259,6 +261,7 @@ impl EndpointsActor {
                             transport: setup.transport.clone(),
                             rng: setup.rng.fork(),
                             downstream,
+                            backlog: actor.backlog.clone(),
                             state: followed.state.clone(),
                         })
                         .start(),
