@@ -567,6 +567,11 @@ impl Handler<Remove> for EndpointsActor {
                     actor.setup.publish.send_modify(|all| {
                         all.remove(&id);
                     });
+                    // It may have been the twin for which another one was stopped.
+                    let idle = actor.followed.iter().filter(|(_, other)| other.ingest.is_none() && !other.endpoint.paused);
+                    for other in idle.map(|(id, _)| *id).collect::<Vec<_>>() {
+                        actor.connect(ctx, other);
+                    }
                     info!("endpoint {name}: removed{}", if purge { ", with its events and history" } else { "" });
                 }
                 // It is still stored: go on following it.
