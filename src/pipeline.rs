@@ -366,7 +366,9 @@ impl Stages {
         match tokio::time::timeout_at(self.until, reply).await {
             Ok(reply) => reply.ok(),
             Err(_) => {
-                self.late.push(stage);
+                if !self.late.contains(&stage) {
+                    self.late.push(stage);
+                }
                 None
             }
         }

@@ -301,6 +301,27 @@ fn while_postgres_is_stopped_nothing_is_lost() {
     assert_told_once(&all.setup, 1);
 }
 
+/// A write that does not end in time: the summary names who was late and says what waits; the next run stores it.
+#[test]
+fn stopped_at_the_deadline_it_says_who_was_late_and_what_is_left() {
+    let mut all = OnPostgres::start();
+    all.setup = all.setup.set("shutdown.deadline", "1s");
+    let mut run = recording(&all.setup);
+    let mut lock = all.admin();
+    lock.execute("BEGIN");
+    lock.execute("LOCK TABLE endpoint_sse IN ACCESS EXCLUSIVE MODE");
+    run.until("batches wait", |stats| waiting(stats) > 3 * BATCH);
+    let ended = run.stop();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert!(ended.last_line.contains("late=") && ended.last_line.contains("BufferActor"), "{ended:?}");
+    assert!(ended.number("left_in_journal") > 3 * BATCH, "{ended:?}");
+    lock.execute("ROLLBACK");
+    all.setup = all.setup.set("shutdown.deadline", "30s");
+    let mut next = all.setup.start();
+    next.until("it receives again", |stats| all_receive(stats, 2));
+    finish(&all.setup, next, &all.masters);
+}
+
 /// Restarts, as a crash would do them, under load and at random moments.
 #[test]
 fn postgres_restarted_and_killed_again_and_again_stores_everything_once() {
