@@ -247,6 +247,12 @@ impl Buffer {
         self.filling.len() as u64 + self.uncommitted().map(|batch| batch.events).sum::<u64>()
     }
 
+    /// Records in the batch that is being filled.
+    #[must_use]
+    pub fn filling_events(&self) -> u64 {
+        self.filling.len() as u64
+    }
+
     /// Records of batches in memory, without the one that is being filled.
     #[must_use]
     pub fn in_memory_events(&self) -> usize {

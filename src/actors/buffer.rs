@@ -148,6 +148,8 @@ pub struct BufferState {
     pub waiting_batches: u64,
     /// When the oldest record that is not committed was accepted, by the monotonic clock.
     pub oldest_unflushed: Option<Instant>,
+    /// Records in memory, the batch that is being filled among them.
+    pub in_memory_events: u64,
     /// Bytes of the journal.
     pub journal_bytes: u64,
     /// The next boundary.
@@ -698,6 +700,7 @@ impl BufferActor {
     fn publish_state(&mut self) {
         self.state.buffer_size = self.buffer.events();
         self.state.buffer_bytes = self.buffer.waiting_bytes() + self.open.bytes;
+        self.state.in_memory_events = self.buffer.filling_events() + self.buffer.in_memory_events() as u64;
         self.state.waiting_batches = self.buffer.waiting_batches();
         self.state.oldest_unflushed = self.buffer.oldest();
         self.state.next_boundary = self.schedule.next(self.clock.wall());

@@ -1,0 +1,127 @@
+//! Live state equals what the last events say: no state is older than a written event of its tunnel, also after a replay,
+//! and its figures are those of the event that it names. A deleted tunnel is not there.
+//!
+//! An event reaches the cache before it is written, so the state may name an event that the journal never got.
+
+use std::collections::BTreeMap;
+
+use super::super::observation::{Answer, Ended, Observation, Seen};
+use super::super::oracle::Oracle;
+use super::Invariant;
+use crate::event::{Event, EventKind, Gap, Record, Sample, TunnelKey};
+use crate::id::EventId;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Cache {
+    /// The last written event of each tunnel: what it said, `None` where it ended the tunnel.
+    said: BTreeMap<TunnelKey, (EventId, Option<Sample>)>,
+}
+
+impl Invariant for Cache {
+    fn name(&self) -> &'static str {
+        "live state equals the last events"
+    }
+
+    fn check(&mut self, _: &Oracle, observation: &Observation) -> Result<u64, String> {
+        match &observation.seen {
+            Seen::Written { records, answer: Answer::Acknowledged(()), .. } => {
+                records.iter().for_each(|record| self.note(record));
+                Ok(0)
+            }
+            // What was lost is not known: begin anew with the next events.
+            Seen::Ended(Ended::PowerLost) => {
+                self.said.clear();
+                Ok(0)
+            }
+            Seen::Looked(look) => {
+                let live: BTreeMap<_, _> = look.tunnels.iter().map(|(tunnel, state)| (tunnel, state)).collect();
+                for (tunnel, (id, sample)) in &self.said {
+                    match (live.get(tunnel), sample) {
+                        (Some(state), _) if state.last_event < *id => {
+                            return Err(format!(
+                                "{}: live state is of {}, and {id} was written since",
+                                tunnel.instance, state.last_event
+                            ));
+                        }
+                        (Some(state), Some(sample)) if state.last_event == *id && state.sample != *sample => {
+                            return Err(format!("{}: live state is not what its last event {id} says", tunnel.instance));
+                        }
+                        (Some(state), None) if state.last_event == *id => {
+                            return Err(format!("{}: it ended with {id} and is still shown", tunnel.instance));
+                        }
+                        // It may have ended since by an event that is not written yet.
+                        (Some(_), _) | (None, _) => {}
+                    }
+                }
+                self.said.retain(|tunnel, (_, sample)| sample.is_some() || live.contains_key(tunnel));
+                Ok(look.tunnels.len() as u64)
+            }
+            _ => Ok(0),
+        }
+    }
+}
+
+impl Cache {
+    fn note(&mut self, record: &Record) {
+        match record {
+            Record::Event(event) => {
+                let Some(tunnel) = event.tunnel() else { return };
+                match &event.kind {
+                    EventKind::Delete => {
+                        self.said.insert(tunnel, (event.id, None));
+                    }
+                    _ => self.note_sample(tunnel, event),
+                }
+            }
+            Record::Gap(gap) if gap.reason.as_ref() == Gap::VANISHED => {
+                let tunnel = TunnelKey { endpoint: gap.endpoint, instance: gap.instance.clone() };
+                self.said.insert(tunnel, (gap.id, None));
+            }
+            Record::Gap(_) => {}
+        }
+    }
+
+    fn note_sample(&mut self, tunnel: TunnelKey, event: &Event) {
+        if let Some(sample) = &event.sample {
+            self.said.insert(tunnel, (event.id, Some(sample.clone())));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made_up::{History, of_kind, state, update};
+    use super::*;
+
+    #[test]
+    fn live_state_of_the_last_event_or_a_later_one_is_good() {
+        let mut history = History::of(Cache::default());
+        history.written("1.events", &[update(1, 10)]).look(|look| look.tunnels = vec![state(1, 10)]);
+        history.look(|look| look.tunnels = vec![state(2, 20)]);
+        history.is_good();
+    }
+
+    #[test]
+    fn a_stale_event_that_overwrote_a_newer_state_is_found() {
+        let mut history = History::of(Cache::default());
+        history.written("1.events", &[update(1, 10), update(2, 20)]).see(Seen::Ended(Ended::Killed));
+        history.see(Seen::Started { life: 2 }).look(|look| look.tunnels = vec![state(1, 10)]);
+        history.is_bad("live state is of 1, and 2 was written since");
+    }
+
+    #[test]
+    fn a_state_that_is_not_what_its_event_says_is_found() {
+        let mut history = History::of(Cache::default());
+        history.written("1.events", &[update(2, 20)]).look(|look| look.tunnels = vec![state(2, 10)]);
+        history.is_bad("is not what its last event 2 says");
+    }
+
+    #[test]
+    fn a_deleted_tunnel_that_is_still_shown_is_found() {
+        let mut history = History::of(Cache::default());
+        history.written("1.events", &[update(1, 1), of_kind(EventKind::Delete, 2, 1)]);
+        history.look(|look| look.tunnels = vec![state(1, 1)]);
+        history.is_bad("live state is of 1, and 2 was written since");
+    }
+}
