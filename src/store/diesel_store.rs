@@ -13,7 +13,9 @@ use tokio::time::Instant;
 use super::connection::{Connection, DatabaseUrl, Phase, commit_in_doubt, on, query_error};
 use super::endpoints::Failure;
 use super::lock::{self, FileLock};
-use super::{Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Store, StoreError, Stored};
+use super::{
+    Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Store, StoreError, StoreErrorKind, Stored,
+};
 use super::{endpoints, events, flushes, history, live, migrate, purge};
 use crate::clock::{Clock, SharedClock, Timestamp};
 use crate::event::EndpointId;
@@ -71,7 +73,9 @@ impl DieselStore {
     fn write<T>(&mut self, work: impl FnOnce(&mut Connection, &Writing<'_>) -> Result<T, Failure>) -> Result<T, StoreError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => connect(&self.url)?.0,
+            // What would end a recorder at its start (our own old session still has the lock, the password is being
+            // changed) is waited out by one that runs: it has events to store.
+            None => connect(&self.url).map_err(|error| StoreError { kind: StoreErrorKind::Unavailable, ..error })?.0,
         };
         let result = transaction(&self.url, &mut connection, |connection| {
             let writing = Writing { batch_size: self.batch_size, clock: self.clock.as_ref(), started: self.clock.monotonic() };
