@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use libsqlite3_sys as c;
-use tidegate::clock::{SystemClock, Timestamp};
+use tidegate::clock::{Clock, SystemClock, Timestamp};
 use tidegate::event::{Counters, EndpointId, Event, EventKind, InstanceId, Record, Sample, Status, TunnelKey};
 use tidegate::id::{EventId, IdGenerator};
 use tidegate::store::{DatabaseUrl, DieselStore, EventBatch, FlushCause, FlushInfo, HistoryBatch, HistoryRow, PingStats, Store};
@@ -101,23 +101,15 @@ fn postgres(url: &DatabaseUrl, batches: &[EventBatch]) {
     for (name, maybe_stored) in [("COPY", false), ("INSERT .. ON CONFLICT", true)] {
         let mut fresh: Vec<EventBatch> = batches.to_vec();
         // Ids of their own, so that each run inserts.
+        let offset = (SystemClock.wall().millis() << 1) | i64::from(maybe_stored);
         for batch in &mut fresh {
             batch.maybe_stored = maybe_stored;
             for record in Arc::make_mut(&mut batch.records) {
                 let Record::Event(event) = record else { continue };
-                event.id.0 += SystemTimeMillis::now() << 2 | i64::from(maybe_stored);
+                event.id.0 += offset;
             }
         }
         println!("PostgreSQL, {name:<22} {:>9.0} rows/s", rows as f64 / store(url, 100, &fresh));
-    }
-}
-
-struct SystemTimeMillis;
-
-impl SystemTimeMillis {
-    fn now() -> i64 {
-        use tidegate::clock::Clock;
-        SystemClock.wall().millis() - NOON / 1_000
     }
 }
 

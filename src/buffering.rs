@@ -32,6 +32,8 @@ pub struct RecoveredBatch {
     pub last: EventId,
     /// Bytes in the journal.
     pub bytes: u64,
+    /// There is nothing in it to store.
+    pub empty: bool,
 }
 
 /// What is to be done so that the oldest batch is committed.
@@ -70,6 +72,24 @@ struct Waiting {
     committed: bool,
 }
 
+impl Waiting {
+    fn new(info: FlushInfo, now: Instant) -> Self {
+        Self {
+            no: BatchNo(0),
+            segment: None,
+            payload: None,
+            info,
+            events: 0,
+            bytes: 0,
+            last: EventId::ZERO,
+            since: now,
+            cut: now,
+            maybe_stored: false,
+            committed: false,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Buffer {
@@ -95,11 +115,9 @@ impl Buffer {
             committed_events: 0,
         };
         for batch in recovered {
-            let RecoveredBatch { segment, info, events, last, bytes } = batch;
-            buffer.push(Some(segment), None, info, events, bytes, last, now, now);
-            if let Some(waiting) = buffer.waiting.back_mut() {
-                waiting.maybe_stored = true;
-            }
+            let RecoveredBatch { segment, info, events, last, bytes, empty } = batch;
+            let waiting = Waiting { events, bytes, last, maybe_stored: true, committed: empty, ..Waiting::new(info, now) };
+            buffer.push(Waiting { segment: Some(segment), ..waiting });
         }
         buffer
     }
@@ -127,7 +145,12 @@ impl Buffer {
         let payload =
             (in_memory <= self.memory_events_max || segment.is_none() || self.waiting.iter().all(|batch| batch.committed))
                 .then(|| Payload::Events(Arc::new(records)));
-        self.push(segment, payload, info, events, bytes, last, since, now);
+        self.push(Waiting { segment, payload, events, bytes, last, since, ..Waiting::new(info, now) });
+    }
+
+    /// Adds a segment that holds nothing, to be let go in its turn.
+    pub fn push_orphan(&mut self, segment: SegmentNo, info: FlushInfo, now: Instant) {
+        self.push(Waiting { segment: Some(segment), committed: true, ..Waiting::new(info, now) });
     }
 
     /// Adds a batch of history. `segment` is `None` if the journal refused it.
@@ -135,36 +158,17 @@ impl Buffer {
         let (info, last) = (batch.info, batch.through);
         let backlog = self.waiting.iter().any(|waiting| !waiting.committed && waiting.payload.is_none());
         let payload = (segment.is_none() || !backlog).then(|| Payload::History(Arc::new(*batch)));
-        self.push(segment, payload, info, 0, 0, last, now, now);
+        self.push(Waiting { segment, payload, last, ..Waiting::new(info, now) });
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of a batch, at its one place of birth")]
-    fn push(
-        &mut self,
-        segment: Option<SegmentNo>,
-        payload: Option<Payload>,
-        info: FlushInfo,
-        events: u64,
-        bytes: u64,
-        last: EventId,
-        since: Instant,
-        cut: Instant,
-    ) {
+    /// Batches stand in the order of their segments, in which these are removed: a batch of history may get its segment
+    /// while an older one is still being filled.
+    fn push(&mut self, batch: Waiting) {
         self.last_no = BatchNo(self.last_no.0 + 1);
-        let no = self.last_no;
-        self.waiting.push_back(Waiting {
-            no,
-            segment,
-            payload,
-            info,
-            events,
-            bytes,
-            last,
-            since,
-            cut,
-            maybe_stored: false,
-            committed: false,
-        });
+        let after = |other: &Waiting| other.segment.is_some_and(|other| batch.segment.is_some_and(|segment| other > segment));
+        let later = self.waiting.iter().rev().take_while(|other| after(other)).count();
+        let position = self.waiting.len() - later;
+        self.waiting.insert(position, Waiting { no: self.last_no, ..batch });
     }
 
     /// What to do for the oldest batch that is not committed.
@@ -200,21 +204,24 @@ impl Buffer {
     }
 
     /// Takes the batches that nothing needs any more, from the front on, and returns their segments. `history` and `live`
-    /// are the ids through which history and live state are durable.
-    pub fn let_go(&mut self, history: EventId, live: EventId) -> Vec<SegmentNo> {
+    /// are the ids through which history and live state are durable; `filling` is the segment of the batch that is being
+    /// filled, before which nothing later may go.
+    pub fn let_go(&mut self, history: EventId, live: EventId, filling: Option<SegmentNo>) -> Vec<SegmentNo> {
         let durable = history.min(live);
+        let in_order = |segment: Option<SegmentNo>| filling.is_none_or(|filling| segment.is_none_or(|segment| segment < filling));
+        let done =
+            |batch: &mut Waiting| in_order(batch.segment) && batch.committed && (batch.events == 0 || batch.last <= durable);
         let mut segments = Vec::new();
-        while let Some(batch) = self.waiting.pop_front_if(|batch| batch.committed && (batch.events == 0 || batch.last <= durable))
-        {
+        while let Some(batch) = self.waiting.pop_front_if(done) {
             segments.extend(batch.segment);
         }
         segments
     }
 
-    /// Journaled bytes of batches that are committed and kept for live state and history only.
+    /// Journaled bytes of batches that are committed and kept because history is durable only through this id.
     #[must_use]
-    pub fn pinned_bytes(&self) -> u64 {
-        self.waiting.iter().filter(|batch| batch.committed).map(|batch| batch.bytes).sum()
+    pub fn pinned_bytes(&self, history: EventId) -> u64 {
+        self.waiting.iter().filter(|batch| batch.committed && batch.last > history).map(|batch| batch.bytes).sum()
     }
 
     /// True if history waits that neither the journal nor the database has.
@@ -247,10 +254,10 @@ impl Buffer {
         self.filling.len() as u64 + self.uncommitted().map(|batch| batch.events).sum::<u64>()
     }
 
-    /// Records in the batch that is being filled.
+    /// Records in memory: of the batch that is being filled and of the batches that wait.
     #[must_use]
-    pub fn filling_events(&self) -> u64 {
-        self.filling.len() as u64
+    pub fn memory_events(&self) -> u64 {
+        (self.filling.len() + self.in_memory_events()) as u64
     }
 
     /// Records of batches in memory, without the one that is being filled.
@@ -336,20 +343,40 @@ mod tests {
     #[test]
     fn nothing_is_let_go_before_its_commit_and_before_live_state_and_history_are_durable() {
         let mut buffer = filled(100, 2);
-        assert!(buffer.let_go(EventId(99), EventId(99)).is_empty());
+        assert!(buffer.let_go(EventId(99), EventId(99), None).is_empty());
         buffer.committed(BatchNo(1));
-        assert!(buffer.let_go(EventId(9), EventId(99)).is_empty());
-        assert!(buffer.let_go(EventId(99), EventId(9)).is_empty());
-        assert_eq!(buffer.let_go(EventId(10), EventId(10)), [SegmentNo(1)]);
+        assert!(buffer.let_go(EventId(9), EventId(99), None).is_empty());
+        assert!(buffer.let_go(EventId(99), EventId(9), None).is_empty());
+        assert_eq!(buffer.let_go(EventId(10), EventId(10), None), [SegmentNo(1)]);
     }
 
     #[test]
     fn batches_are_let_go_from_the_front_only() {
         let mut buffer = filled(100, 2);
         buffer.committed(BatchNo(2));
-        assert!(buffer.let_go(EventId(99), EventId(99)).is_empty());
+        assert!(buffer.let_go(EventId(99), EventId(99), None).is_empty());
         buffer.committed(BatchNo(1));
-        assert_eq!(buffer.let_go(EventId(99), EventId(99)), [SegmentNo(1), SegmentNo(2)]);
+        assert_eq!(buffer.let_go(EventId(99), EventId(99), None), [SegmentNo(1), SegmentNo(2)]);
+    }
+
+    #[test]
+    fn history_that_got_its_segment_while_an_older_one_was_being_filled_goes_after_it() {
+        let mut buffer = Buffer::new(100, [], start());
+        let history = HistoryBatch {
+            id: EventId(5),
+            info: info(None),
+            through: EventId(4),
+            rows: Vec::new(),
+            counter_events: Vec::new(),
+            states: Vec::new(),
+        };
+        buffer.push_history(Some(SegmentNo(2)), Box::new(history), start());
+        buffer.committed(BatchNo(1));
+        assert!(buffer.let_go(EventId(99), EventId(99), Some(SegmentNo(1))).is_empty());
+        buffer.fill(records(1, 10), start());
+        buffer.cut(Some(SegmentNo(1)), 1000, info(None), start());
+        buffer.committed(BatchNo(2));
+        assert_eq!(buffer.let_go(EventId(99), EventId(99), Some(SegmentNo(3))), [SegmentNo(1), SegmentNo(2)]);
     }
 
     #[test]
@@ -372,7 +399,7 @@ mod tests {
         buffer.cut(None, 0, info(Some(Timestamp(3_600_000_000))), start());
         assert_eq!(buffer.waiting_batches(), 1);
         buffer.committed(BatchNo(1));
-        assert!(buffer.let_go(EventId::ZERO, EventId::ZERO).is_empty());
+        assert!(buffer.let_go(EventId::ZERO, EventId::ZERO, None).is_empty());
         assert_eq!(buffer.waiting_batches(), 0);
     }
 
@@ -382,13 +409,15 @@ mod tests {
         buffer.fill(records(31, 4), start());
         assert_eq!((buffer.events(), buffer.waiting_batches(), buffer.waiting_bytes()), (34, 3, 3000));
         buffer.committed(BatchNo(1));
-        assert_eq!((buffer.events(), buffer.committed_events(), buffer.pinned_bytes()), (24, 10, 1000));
+        assert_eq!((buffer.events(), buffer.committed_events()), (24, 10));
+        assert_eq!((buffer.pinned_bytes(EventId(9)), buffer.pinned_bytes(EventId(10))), (1000, 0));
         assert!(buffer.is_committed_until(BatchNo(1)) && !buffer.is_committed_until(BatchNo(2)));
     }
 
     #[test]
     fn a_batch_from_the_journal_of_a_recorder_before_may_be_stored_already() {
-        let recovered = RecoveredBatch { segment: SegmentNo(7), info: info(None), events: 10, last: EventId(10), bytes: 1000 };
+        let recovered =
+            RecoveredBatch { segment: SegmentNo(7), info: info(None), events: 10, last: EventId(10), bytes: 1000, empty: false };
         let mut buffer = Buffer::new(100, [recovered], start());
         assert!(matches!(buffer.next(), Some(Next::ReadBack(SegmentNo(7)))));
         buffer.read_back(SegmentNo(7), Payload::Events(Arc::new(records(1, 10))));

@@ -178,6 +178,13 @@ pub enum EndpointStatus {
 }
 
 impl EndpointStatus {
+    /// From the column `status`; what is not known is offline.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        let all = [Self::Online, Self::Fail, Self::Disconnect];
+        all.into_iter().find(|status| status.as_str() == text).unwrap_or_default()
+    }
+
     /// As in the column `status`.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -44,6 +44,8 @@ impl fmt::Display for EventId {
 pub struct IdGenerator {
     node: i64,
     last: EventId,
+    /// A replay: the ids are those of the file and the ones after them, whatever the clock shows.
+    replaying: bool,
 }
 
 impl IdGenerator {
@@ -57,11 +59,26 @@ impl IdGenerator {
     #[must_use]
     pub fn new(node: u16, floor: EventId) -> Self {
         assert!(node <= Self::NODE_MAX, "node {node} does not fit {NODE_BITS} bits");
-        Self { node: i64::from(node), last: floor }
+        Self { node: i64::from(node), last: floor, replaying: false }
+    }
+
+    /// A generator for replays, which gives what [`Self::give_next`] says.
+    #[must_use]
+    pub fn replaying() -> Self {
+        Self { node: 0, last: EventId::ZERO, replaying: true }
+    }
+
+    /// In a replay: the next id is this one, the one after it this one plus 1, and so on.
+    pub fn give_next(&mut self, id: EventId) {
+        self.last = EventId(id.0 - 1);
     }
 
     /// The next id. Follows the wall clock forwards and never goes back with it.
     pub fn next(&mut self, wall: Timestamp) -> EventId {
+        if self.replaying {
+            self.last = EventId(self.last.0 + 1);
+            return self.last;
+        }
         let (last_millis, last_counter) = (self.last.0 >> (COUNTER_BITS + NODE_BITS), self.last.0 & ((1 << COUNTER_BITS) - 1));
         let now_millis = (wall.millis() - EPOCH_MILLIS).max(1);
         let (millis, counter) = if now_millis > last_millis {

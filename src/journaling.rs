@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::event::{Bunch, Record};
 use crate::id::EventId;
-use crate::journal::{JournalError, SegmentKind, SegmentNo, Writer, frame, frame_history};
+use crate::journal::{Content, Frames, JournalError, Phase, SegmentKind, SegmentNo, Writer};
 use crate::store::{FlushCause, FlushInfo, HistoryBatch};
 
 use crate::actors::buffer::Refused;
@@ -39,10 +39,10 @@ pub enum SyncPolicy {
 }
 
 /// The batch that is being filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Open {
-    /// Its segment, made with its first record.
-    pub no: SegmentNo,
+    /// Its segment; `None` before its first record.
+    pub no: Option<SegmentNo>,
     /// Records in it.
     pub events: usize,
     /// Their journaled bytes.
@@ -77,8 +77,6 @@ pub struct Job {
     pub policy: SyncPolicy,
     /// The open batch.
     pub open: Open,
-    /// Number of the next segment.
-    pub next: SegmentNo,
     /// Limits.
     pub limits: Limits,
     /// Date of the batches that this job cuts.
@@ -121,7 +119,11 @@ pub enum Effect {
         no: SegmentNo,
         /// Its content.
         payload: Result<Payload, JournalError>,
+        /// Records that are damaged and cannot be had any more.
+        missing: u64,
     },
+    /// A segment that could not be begun left a file behind, without records.
+    Orphan(SegmentNo),
 }
 
 /// The content of a batch.
@@ -140,8 +142,6 @@ pub struct Outcome {
     pub effects: Vec<Effect>,
     /// The open batch after the job.
     pub open: Open,
-    /// Number of the next segment.
-    pub next: SegmentNo,
     /// Segments that could not be removed; to be tried again.
     pub not_removed: Vec<SegmentNo>,
     /// True if everything written is synced.
@@ -156,17 +156,9 @@ impl Job {
     /// Does it. Blocks.
     #[must_use]
     pub fn run(self, writer: &mut Writer) -> Outcome {
-        let Self { items, remove, sync_due, policy, open, next, limits, now } = self;
-        let mut run = Run {
-            writer,
-            limits,
-            now,
-            open,
-            next,
-            effects: Vec::with_capacity(items.len() * 2),
-            group: Group::default(),
-            error: None,
-        };
+        let Self { items, remove, sync_due, policy, open, limits, now } = self;
+        let mut run =
+            Run { writer, limits, now, open, effects: Vec::with_capacity(items.len() * 2), group: Group::default(), error: None };
         let not_removed = remove
             .into_iter()
             .filter(|no| match run.writer.remove(*no) {
@@ -192,8 +184,8 @@ impl Job {
                 Item::HistoryUnchanged(through) => run.effects.push(Effect::HistoryUnchanged(through)),
                 Item::ReadBack(no) => {
                     run.write_group();
-                    let payload = run.writer.read_back(no);
-                    run.effects.push(Effect::ReadBack { no, payload });
+                    let effect = run.read_back(no);
+                    run.effects.push(effect);
                 }
             }
         }
@@ -203,15 +195,14 @@ impl Job {
         if policy == SyncPolicy::Always && !synced {
             run.take_back_replies();
         }
-        let Run { writer, open, next, effects, error, .. } = run;
-        Outcome { effects, open, next, not_removed, synced, error, journal_bytes: writer.bytes() }
+        let Run { writer, open, effects, error, .. } = run;
+        Outcome { effects, open, not_removed, synced, error, journal_bytes: writer.bytes() }
     }
 }
 
 /// Records of the open segment that are encoded and not written, and which bunches they are of.
-#[derive(Default)]
 struct Group {
-    frames: Vec<u8>,
+    frames: Frames,
     records: Vec<Record>,
     /// Per bunch: records of it in this group, and whether its last record is among them.
     bunches: Vec<(usize, bool)>,
@@ -219,12 +210,17 @@ struct Group {
     kept_before: usize,
 }
 
+impl Default for Group {
+    fn default() -> Self {
+        Self { frames: Frames::new(SegmentKind::Events), records: Vec::new(), bunches: Vec::new(), kept_before: 0 }
+    }
+}
+
 struct Run<'a> {
     writer: &'a mut Writer,
     limits: Limits,
     now: Timestamp,
     open: Open,
-    next: SegmentNo,
     effects: Vec<Effect>,
     group: Group,
     error: Option<JournalError>,
@@ -234,12 +230,15 @@ impl Run<'_> {
     fn append(&mut self, bunch: &Bunch) {
         let mut in_group = 0;
         for (index, record) in bunch.records.iter().enumerate() {
-            frame(record, &mut self.group.frames);
+            if let Err(error) = self.group.frames.push(record) {
+                // The decoder lets nothing through that is so long. It is stored with its batch, unless this process dies first.
+                log::error!("event {} is in memory only: {error}", record.id());
+            }
             self.group.records.push(record.clone());
             in_group += 1;
             let last = index + 1 == bunch.records.len();
             if self.open.events + self.group.records.len() >= self.limits.batch_events_max
-                || self.open.bytes + self.group.frames.len() as u64 >= self.limits.batch_bytes_max
+                || self.open.bytes + self.group.frames.bytes() as u64 >= self.limits.batch_bytes_max
             {
                 self.group.bunches.push((in_group, last));
                 in_group = 0;
@@ -260,11 +259,11 @@ impl Run<'_> {
 
     /// Writes the group and answers its bunches. False if it was refused.
     fn write_group(&mut self) -> bool {
-        let Group { frames, records, bunches, kept_before } = std::mem::take(&mut self.group);
+        let Group { mut frames, records, bunches, kept_before } = std::mem::take(&mut self.group);
         if bunches.is_empty() {
             return true;
         }
-        let refused = if records.is_empty() { None } else { self.write_open(&frames, records.len()).err() };
+        let refused = if records.is_empty() { None } else { self.write_open(&mut frames).err() };
         let mut kept = kept_before;
         for (count, last) in bunches {
             kept += if refused.is_some() { 0 } else { count };
@@ -276,24 +275,44 @@ impl Run<'_> {
         self.group.kept_before = kept;
         if refused.is_none() && !records.is_empty() {
             self.open.events += records.len();
-            self.open.bytes += frames.len() as u64;
+            self.open.bytes += frames.bytes() as u64;
             self.effects.push(Effect::Records(records));
         }
         refused.is_none()
     }
 
-    fn write_open(&mut self, frames: &[u8], records: usize) -> Result<(), Refused> {
-        self.room_for(frames.len())?;
-        match self.writer.append(self.open.no, SegmentKind::Events, frames, records as u32) {
-            Ok(()) => Ok(()),
+    fn write_open(&mut self, frames: &mut Frames) -> Result<(), Refused> {
+        self.room_for(frames.bytes())?;
+        match self.append_to_open(frames) {
             // The segment was given up after a failed sync. Its batch is stored from memory as it is, and a new one begins.
-            Err(JournalError::Poisoned { .. }) => {
+            Err(JournalError::Poisoned { .. }) if self.open.no.is_some() => {
                 self.cut(FlushInfo { cause: FlushCause::Journal, boundary: None, skipped_boundaries: 0, cut_at: self.now });
-                let again = self.writer.append(self.open.no, SegmentKind::Events, frames, records as u32);
-                again.map_err(|error| self.refuse(error))
+                self.append_to_open(frames)
             }
-            Err(error) => Err(self.refuse(error)),
+            written => written,
         }
+        .map_err(|error| {
+            let refused = if error.is_disk_full() { Refused::DiskFull } else { Refused::JournalFailed };
+            self.note(error);
+            refused
+        })
+    }
+
+    fn append_to_open(&mut self, frames: &mut Frames) -> Result<(), JournalError> {
+        match self.open.no {
+            Some(no) => self.writer.append(no, frames)?,
+            None => self.open.no = Some(self.append_to_new(frames)?),
+        }
+        Ok(())
+    }
+
+    fn append_to_new(&mut self, frames: &mut Frames) -> Result<SegmentNo, JournalError> {
+        let no = self.writer.next_no();
+        let written = self.writer.append(no, frames);
+        if written.is_err() && self.writer.segment(no).is_some() {
+            self.effects.push(Effect::Orphan(no));
+        }
+        written.map(|()| no)
     }
 
     fn room_for(&mut self, bytes: usize) -> Result<(), Refused> {
@@ -301,15 +320,9 @@ impl Run<'_> {
             return Err(Refused::JournalFull);
         }
         match self.writer.free_bytes() {
-            Ok(Some(free)) if free < self.limits.free_bytes_min.saturating_add(bytes as u64) => Err(Refused::DiskFull),
+            Some(free) if free < self.limits.free_bytes_min.saturating_add(bytes as u64) => Err(Refused::DiskFull),
             _ => Ok(()),
         }
-    }
-
-    fn refuse(&mut self, error: JournalError) -> Refused {
-        let refused = if error.is_disk_full() { Refused::DiskFull } else { Refused::JournalFailed };
-        self.note(error);
-        refused
     }
 
     fn note(&mut self, error: JournalError) {
@@ -317,34 +330,48 @@ impl Run<'_> {
     }
 
     fn cut(&mut self, info: FlushInfo) {
-        let bytes = self.open.bytes;
-        let no = (self.open.events > 0).then_some(self.open.no);
-        if let Some(no) = no {
+        let Open { no, bytes, .. } = std::mem::take(&mut self.open);
+        if let Some(no) = no
+            && self.writer.segment(no).is_some_and(|segment| segment.phase == Phase::Open)
             // Without its end mark the segment is read up to its last whole record, which is all of it.
-            if let Err(error) = self.writer.seal(no) {
-                self.note(error);
-            }
-            self.open = Open { no: self.next, events: 0, bytes: 0 };
-            self.next = self.next.next();
+            && let Err(error) = self.writer.seal(no)
+        {
+            self.note(error);
         }
         self.effects.push(Effect::Cut { no, bytes, info });
     }
 
     fn history(&mut self, batch: Box<HistoryBatch>) {
-        let mut frames = Vec::new();
-        frame_history(&batch, &mut frames);
-        let no = self.next;
-        let written = self.writer.append(no, SegmentKind::History, &frames, 1).and_then(|()| self.writer.seal(no));
-        // The number is used up either way: a failed attempt may have left a file.
-        self.next = no.next();
-        let no = match written {
-            Ok(()) => Some(no),
+        let no = match Frames::history(&batch) {
+            Ok(mut frames) => self.append_to_new(&mut frames).map_err(|error| self.note(error)).ok(),
             Err(error) => {
-                self.note(error);
+                log::error!("a batch of history is in memory only: {error}");
                 None
             }
         };
+        if let Some(no) = no
+            && let Err(error) = self.writer.seal(no)
+        {
+            self.note(error);
+        }
         self.effects.push(Effect::History { no, batch });
+    }
+
+    fn read_back(&self, no: SegmentNo) -> Effect {
+        match self.writer.read_back(no) {
+            Ok(segment) => {
+                let missing = u64::from(segment.records_missing);
+                let payload = match segment.content {
+                    Content::Events(records) => Ok(Payload::Events(Arc::new(records))),
+                    Content::History(batches) => {
+                        let batch = batches.into_iter().next();
+                        batch.map(|batch| Payload::History(Arc::new(batch))).ok_or(JournalError::NotOpen { no })
+                    }
+                };
+                Effect::ReadBack { no, payload, missing }
+            }
+            Err(error) => Effect::ReadBack { no, payload: Err(error), missing: 0 },
+        }
     }
 
     /// With `always` a reply means synced. What is written stays in its batch and is stored all the same: the refusal says

@@ -16,6 +16,7 @@ use crate::actors::cache::{CacheActor, CacheState, SyncNow};
 use crate::actors::endpoints::{EndpointsActor, EndpointsSetup, EndpointsState, IngestDownstream, StopAll};
 use crate::actors::flush::{FlushActor, FlushState, Stop};
 use crate::actors::history_worker::{self, HistoryWorkerActor};
+use crate::actors::sse_ingest::SharedIds;
 use crate::backoff::Backoff;
 use crate::blocking::Blocking;
 use crate::boundary::Boundaries;
@@ -116,6 +117,33 @@ pub async fn start(
 ) -> Result<RecorderHandle, StartError> {
     let Parts { clock, blocking, transport, store, disk, mut rng } = parts;
     let (store, stored) = load(store, &blocking, rng.fork(), waiting).await?;
+    let parts = Parts { clock, blocking, transport, store, disk, rng };
+    let recorder = build(parts, settings, stored, None).await?;
+    waiting.send_replace(None);
+    Ok(recorder)
+}
+
+/// Starts the actors for a replay: with what is `stored` as the caller wants it seen, with the caller's ids, and without
+/// keeping what a master tells of itself.
+///
+/// # Errors
+/// [`StartError::Journal`].
+pub async fn start_replay(
+    parts: Parts,
+    settings: Settings,
+    stored: Stored,
+    ids: SharedIds,
+) -> Result<RecorderHandle, StartError> {
+    build(parts, settings, stored, Some(ids)).await
+}
+
+async fn build(
+    parts: Parts,
+    settings: Settings,
+    stored: Stored,
+    replay: Option<SharedIds>,
+) -> Result<RecorderHandle, StartError> {
+    let Parts { clock, blocking, transport, store, disk, mut rng } = parts;
     let now = clock.wall();
     let (stored, recovered) = blocking
         .run("recover", move || {
@@ -124,7 +152,8 @@ pub async fn start(
         })
         .await;
     let recovered = recovered?;
-    let ids = Rc::new(RefCell::new(IdGenerator::new(settings.node, recovered.highest_id)));
+    let is_replay = replay.is_some();
+    let ids = replay.unwrap_or_else(|| Rc::new(RefCell::new(IdGenerator::new(settings.node, recovered.highest_id))));
 
     let (flush_publish, flush_state) = watch::channel(FlushState {
         last_flush: stored.last_flush,
@@ -152,7 +181,7 @@ pub async fn start(
         blocking,
         writer: recovered.writer,
         recovered: recovered.batches,
-        next_segment: recovered.next_segment,
+        maybe_stored: is_replay,
         history_durable: recovered.history_durable,
         downstream: buffer::Downstream {
             events: flush.clone().recipient(),
@@ -171,6 +200,7 @@ pub async fn start(
     let endpoints = EndpointsActor::new(EndpointsSetup {
         endpoints: stored.endpoints.into_iter().map(|(endpoint, _)| endpoint).collect(),
         log_events: settings.log_events,
+        keep_what_masters_tell: !is_replay,
         ids,
         clock: clock.clone(),
         transport,
@@ -209,7 +239,6 @@ pub async fn start(
         deadline: settings.shutdown_deadline,
     }
     .start();
-    waiting.send_replace(None);
     let states = States { buffer: buffer_state, cache: cache_state, flush: flush_state, endpoints: endpoints_state };
     Ok(RecorderHandle { actors: Actors { pipeline, buffer, cache, history, endpoints, flush }, states, frame })
 }

@@ -247,6 +247,7 @@ impl RecorderHandle {
                 reports_missed: state.reports_missed,
                 reconnects: state.reconnects,
                 tunnels: tunnels as u64,
+                dropped: state.dropped.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
             });
         }
         for (reason, count) in &buffer.lost {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use log::{info, warn};
+use log::{error, info, warn};
 
 use crate::boundary::Schedule;
 use crate::buffering::RecoveredBatch;
@@ -11,9 +11,7 @@ use crate::clock::Timestamp;
 use crate::event::{EndpointId, Record};
 use crate::history::Histories;
 use crate::id::EventId;
-use crate::journal::disk::Disk;
-use crate::journal::{Journal, JournalError, SegmentKind, SegmentNo, Writer};
-use crate::journaling::Payload;
+use crate::journal::{Content, Disk, Journal, JournalError, RepairReport, Run, Segment, Writer};
 use crate::live::LiveState;
 use crate::store::{FlushCause, FlushInfo, Stored};
 
@@ -29,12 +27,10 @@ pub struct Recovered {
     pub batches: Vec<RecoveredBatch>,
     /// The journal, repaired and open for appending.
     pub writer: Writer,
-    /// Number of the first new segment.
-    pub next_segment: SegmentNo,
     /// Highest id that was ever given.
     pub highest_id: EventId,
-    /// Damage found in the journal; it is set aside and reported.
-    pub damaged: usize,
+    /// What was wrong with the journal and what was done about it.
+    pub report: RepairReport,
 }
 
 /// Rebuilds from what the database knows and the journal holds. Blocks.
@@ -53,46 +49,64 @@ pub fn recover(stored: &Stored, disk: Arc<dyn Disk>, now: Timestamp) -> Result<R
         stored.history_states.iter().map(|(tunnel, state)| (tunnel.clone(), Some(state.as_ref()))),
     );
     let mut highest_id = stored.highest_id;
-    let mut reading = Journal::open(disk, now)?;
-    let mut batches = Vec::new();
+    let mut reading = Journal::open(disk)?;
 
     // History first: it says from which event on the records of the event segments are still to be counted.
-    for no in reading.segments_of(SegmentKind::History) {
-        let segment = reading.read(no)?;
-        if let Some(Payload::History(batch)) = segment.payload {
-            highest_id = highest_id.max(batch.id);
-            if batch.through > histories.through() {
-                histories.restore(batch.through, batch.states.iter().map(|(tunnel, state)| (tunnel.clone(), state.as_deref())));
-            }
-            batches.push(RecoveredBatch { segment: no, info: batch.info, events: 0, last: batch.through, bytes: segment.bytes });
+    for batch in reading.history()? {
+        highest_id = highest_id.max(batch.id);
+        if batch.through > histories.through() {
+            let states = batch.states.iter().map(|(tunnel, state)| (tunnel.clone(), state.as_deref()));
+            histories.restore(batch.through, states);
         }
     }
     let history_durable = histories.through();
+    let mut batches = Vec::new();
     let mut replayed = 0;
-    for no in reading.segments_of(SegmentKind::Events) {
-        let segment = reading.read(no)?;
-        let Some(Payload::Events(records)) = segment.payload else { continue };
-        for record in records.iter().filter(|record| known.contains(&record.endpoint())) {
-            live.apply(record);
-            histories.observe(record);
-        }
-        let last = records.iter().map(Record::id).max().unwrap_or_default();
-        highest_id = highest_id.max(last);
-        replayed += records.len();
+    while let Some(segment) = reading.next_segment()? {
+        let Segment { no, content, bytes, .. } = segment;
+        let empty = content.is_empty();
         let info = FlushInfo { cause: FlushCause::Recovery, boundary: None, skipped_boundaries: 0, cut_at: now };
-        batches.push(RecoveredBatch { segment: no, info, events: records.len() as u64, last, bytes: segment.bytes });
+        let (info, events, last) = match content {
+            Content::History(batches) => {
+                let batch = batches.first();
+                (batch.map_or(info, |batch| batch.info), 0, batch.map_or(EventId::ZERO, |batch| batch.through))
+            }
+            Content::Events(records) => {
+                for record in records.iter().filter(|record| known.contains(&record.endpoint())) {
+                    live.apply(record);
+                    histories.observe(record);
+                }
+                (info, records.len() as u64, records.iter().map(Record::id).max().unwrap_or_default())
+            }
+        };
+        highest_id = highest_id.max(last);
+        replayed += events;
+        batches.push(RecoveredBatch { segment: no, info, events, last, bytes, empty });
     }
-    batches.sort_by_key(|batch| batch.segment);
-
-    let damaged = reading.damage().len();
-    for damage in reading.damage() {
-        warn!("journal: {damage}; set aside, the records after it are read");
-    }
-    let (writer, next_segment) = reading.into_writer()?;
-    if !batches.is_empty() {
+    let (writer, report) = reading.into_writer(Run::started_at(now))?;
+    // What could not be read at all was renamed and is no segment any more.
+    batches.retain(|batch| writer.segment(batch.segment).is_some());
+    tell(&report);
+    if replayed > 0 {
         info!("journal: {replayed} events in {} batches of a recorder before this one; they are flushed first", batches.len());
     }
-    Ok(Recovered { live, histories, history_durable, batches, writer, next_segment, highest_id, damaged })
+    Ok(Recovered { live, histories, history_durable, batches, writer, highest_id, report })
+}
+
+fn tell(report: &RepairReport) {
+    for damage in &report.damage {
+        if damage.kind.is_trace_of_a_crash() {
+            info!("journal: {damage}");
+        } else {
+            error!("journal: {damage}");
+        }
+    }
+    for failed in &report.failed {
+        warn!("journal: {failed}");
+    }
+    if report.bytes_not_kept > 0 {
+        warn!("journal: {} damaged bytes were not kept; move the files ending in .damaged away", report.bytes_not_kept);
+    }
 }
 
 /// The schedule that goes on after the last boundary that was kept.

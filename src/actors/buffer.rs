@@ -31,7 +31,7 @@ use crate::clock::{SharedClock, Timestamp};
 use crate::delays::{Delays, Seen};
 use crate::event::Bunch;
 use crate::id::EventId;
-use crate::journal::{SegmentNo, Writer};
+use crate::journal::{JournalError, SegmentNo, Writer};
 use crate::journaling::{Effect, Item, Job, Limits, Open, Outcome, Payload, SyncPolicy};
 use crate::store::{Committed, EventBatch, FlushCause, FlushInfo, HistoryBatch};
 
@@ -41,8 +41,11 @@ const WRITE_SPACING: Duration = Duration::from_millis(5);
 pub const STALLED_EVENTS_MAX: usize = 100_000;
 /// The wall clock is compared with the monotonic one this often: a step is noticed within this time.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
-/// Journaled bytes that are kept only for history; beyond that the open windows are handed over early.
+/// Journaled bytes that are kept only for history; beyond that the open windows are handed over early. In a small journal it
+/// is [`HISTORY_PINNED_SHARE`] of it, else it would fill up and refuse events while the database works.
 const HISTORY_PINNED_BYTES_MAX: u64 = 64 << 20;
+/// One part in this many of `journal.max_bytes`.
+const HISTORY_PINNED_SHARE: u64 = 4;
 /// Records as they were received.
 ///
 /// Sent by the SseIngestActor for every bunch that has stored records, in the order of their ids. The reply means: written
@@ -142,14 +145,14 @@ pub struct FlushAnswer {
 pub struct BufferState {
     /// Records accepted and not committed.
     pub buffer_size: u64,
+    /// Those of them that are in memory; the others live in the journal alone.
+    pub memory_events: u64,
     /// Journaled bytes of them, of batches that are cut.
     pub buffer_bytes: u64,
     /// Batches cut and not committed.
     pub waiting_batches: u64,
     /// When the oldest record that is not committed was accepted, by the monotonic clock.
     pub oldest_unflushed: Option<Instant>,
-    /// Records in memory, the batch that is being filled among them.
-    pub in_memory_events: u64,
     /// Bytes of the journal.
     pub journal_bytes: u64,
     /// The next boundary.
@@ -182,8 +185,8 @@ pub struct BufferSetup {
     pub writer: Writer,
     /// Batches found in the journal, oldest first.
     pub recovered: Vec<RecoveredBatch>,
-    /// Number of the first new segment.
-    pub next_segment: SegmentNo,
+    /// Every batch may be stored already: a replay.
+    pub maybe_stored: bool,
     /// History is durable through here.
     pub history_durable: EventId,
     /// Where batches go.
@@ -240,14 +243,16 @@ pub struct BufferActor {
     history_acks: VecDeque<oneshot::Sender<()>>,
     remove: Vec<SegmentNo>,
     open: Open,
-    next_segment: SegmentNo,
     last_job: Option<Instant>,
     job_timer: Option<SpawnHandle>,
     sync_timer: Option<SpawnHandle>,
     sync_due: bool,
     committing: bool,
     reading_back: bool,
+    maybe_stored: bool,
     history_durable: EventId,
+    /// The windows were asked for because they keep too much of the journal, and have not come yet.
+    windows_asked: bool,
     boundary_timer: Option<SpawnHandle>,
     /// What the wall clock will show if nobody steps it: wall time minus monotonic time, in microseconds.
     clock_offset: i64,
@@ -276,7 +281,7 @@ impl BufferActor {
             blocking,
             writer,
             recovered,
-            next_segment,
+            maybe_stored,
             history_durable,
             downstream,
             flush_state,
@@ -304,15 +309,16 @@ impl BufferActor {
             acks: VecDeque::new(),
             history_acks: VecDeque::new(),
             remove: Vec::new(),
-            open: Open { no: next_segment, events: 0, bytes: 0 },
-            next_segment: next_segment.next(),
+            open: Open::default(),
             last_job: None,
             job_timer: None,
             sync_timer: None,
             sync_due: false,
             committing: false,
             reading_back: false,
+            maybe_stored,
             history_durable,
+            windows_asked: false,
             boundary_timer: None,
             clock_offset: 0,
             started: now,
@@ -355,7 +361,6 @@ impl BufferActor {
             sync_due: self.sync_due,
             policy: self.sync,
             open: self.open,
-            next: self.next_segment,
             limits: self.limits,
             now: self.clock.wall(),
         };
@@ -393,7 +398,7 @@ impl BufferActor {
 
     fn apply(&mut self, ctx: &mut Context<Self>, outcome: Outcome) {
         let now = self.clock.monotonic();
-        let Outcome { effects, open, next, not_removed, synced, error, journal_bytes } = outcome;
+        let Outcome { effects, open, not_removed, synced, error, journal_bytes } = outcome;
         let mut history_written = EventId::ZERO;
         for effect in effects {
             match effect {
@@ -404,6 +409,7 @@ impl BufferActor {
                 }
                 Effect::Appended { kept, refused } => self.acknowledge(kept, refused),
                 Effect::History { no, batch } => {
+                    self.windows_asked = false;
                     if no.is_some() {
                         history_written = history_written.max(batch.through);
                     }
@@ -411,14 +417,23 @@ impl BufferActor {
                     self.acknowledge_history();
                 }
                 Effect::HistoryUnchanged(through) => {
+                    self.windows_asked = false;
                     history_written = history_written.max(through);
                     self.acknowledge_history();
                 }
-                Effect::ReadBack { no, payload } => self.read_back(ctx, no, payload),
+                Effect::ReadBack { no, payload, missing } => self.read_back(ctx, no, payload, missing),
+                Effect::Orphan(no) => {
+                    let info = FlushInfo {
+                        cause: FlushCause::Journal,
+                        boundary: None,
+                        skipped_boundaries: 0,
+                        cut_at: self.clock.wall(),
+                    };
+                    self.buffer.push_orphan(no, info, now);
+                }
             }
         }
         self.open = open;
-        self.next_segment = next;
         self.remove.extend(not_removed);
         self.state.journal_bytes = journal_bytes;
         if (synced || self.sync == SyncPolicy::Off) && !self.buffer.has_history_in_memory_only() {
@@ -445,18 +460,23 @@ impl BufferActor {
         }
     }
 
-    fn read_back(&mut self, ctx: &mut Context<Self>, no: SegmentNo, payload: Result<Payload, crate::journal::JournalError>) {
+    fn read_back(&mut self, ctx: &mut Context<Self>, no: SegmentNo, payload: Result<Payload, JournalError>, missing: u64) {
         self.reading_back = false;
-        match payload {
-            Ok(payload) => self.buffer.read_back(no, payload),
-            Err(error) => {
-                error!(
-                    "cannot read a waiting batch back from the journal: {error}; it is tried again every {} s",
-                    WATCH_INTERVAL.as_secs()
-                );
-                ctx.run_later(WATCH_INTERVAL, |actor, ctx| actor.commit_next(ctx));
-                self.reading_back = true;
-            }
+        if missing > 0 {
+            error!("journal segment {no} is damaged: {missing} events cannot be read back; see `tidegate check`");
+            *self.state.lost.entry("journal_damaged").or_default() += missing;
+        }
+        if let Err(error) = &payload {
+            let seconds = WATCH_INTERVAL.as_secs();
+            error!("a waiting batch cannot be read back from the journal: {error}; it is tried again in {seconds} s");
+            self.reading_back = true;
+            ctx.run_later(WATCH_INTERVAL, |actor, ctx| {
+                actor.reading_back = false;
+                actor.commit_next(ctx);
+            });
+        }
+        if let Ok(payload) = payload {
+            self.buffer.read_back(no, payload);
         }
     }
 
@@ -497,7 +517,7 @@ impl BufferActor {
                 self.committing = true;
                 match payload {
                     Payload::Events(records) => {
-                        let batch = EventBatch { info, records, maybe_stored };
+                        let batch = EventBatch { info, records, maybe_stored: maybe_stored || self.maybe_stored };
                         self.await_commit(ctx, no, EventId::ZERO, self.downstream.events.send(CommitEvents(batch)));
                     }
                     Payload::History(batch) => {
@@ -541,8 +561,10 @@ impl BufferActor {
 
     fn let_go(&mut self) {
         let live = self.cache_state.borrow().synced_through;
-        self.remove.extend(self.buffer.let_go(self.history_durable, live));
-        if self.buffer.pinned_bytes() > HISTORY_PINNED_BYTES_MAX {
+        self.remove.extend(self.buffer.let_go(self.history_durable, live, self.open.no));
+        let pinned_max = HISTORY_PINNED_BYTES_MAX.min(self.limits.journal_bytes_max / HISTORY_PINNED_SHARE);
+        if !self.windows_asked && self.buffer.pinned_bytes(self.history_durable) > pinned_max {
+            self.windows_asked = true;
             self.cut_windows(FlushCause::Threshold, true);
         }
     }
@@ -699,8 +721,8 @@ impl BufferActor {
 
     fn publish_state(&mut self) {
         self.state.buffer_size = self.buffer.events();
+        self.state.memory_events = self.buffer.memory_events() + self.unwritten_events as u64;
         self.state.buffer_bytes = self.buffer.waiting_bytes() + self.open.bytes;
-        self.state.in_memory_events = self.buffer.filling_events() + self.buffer.in_memory_events() as u64;
         self.state.waiting_batches = self.buffer.waiting_batches();
         self.state.oldest_unflushed = self.buffer.oldest();
         self.state.next_boundary = self.schedule.next(self.clock.wall());

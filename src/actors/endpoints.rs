@@ -139,6 +139,8 @@ pub struct EndpointsSetup {
     pub endpoints: Vec<Endpoint>,
     /// `storage.log_events`, for endpoints that do not say otherwise.
     pub log_events: bool,
+    /// Whether keys and ids that masters tell are kept; not those of a capture.
+    pub keep_what_masters_tell: bool,
     /// Shared id generator.
     pub ids: SharedIds,
     /// Clock.
@@ -355,6 +357,9 @@ impl Handler<KeyRotated> for EndpointsActor {
     type Result = ();
 
     fn handle(&mut self, KeyRotated { endpoint, api_key }: KeyRotated, ctx: &mut Self::Context) {
+        if !self.setup.keep_what_masters_tell {
+            return;
+        }
         let Some(followed) = self.followed.get_mut(&endpoint) else { return };
         info!("endpoint {}: the master has a new API key; it is used from now on", followed.endpoint.name);
         followed.endpoint.api_key = api_key.clone();
@@ -367,6 +372,9 @@ impl Handler<Identified> for EndpointsActor {
     type Result = ();
 
     fn handle(&mut self, Identified { endpoint, master_id }: Identified, ctx: &mut Self::Context) {
+        if !self.setup.keep_what_masters_tell {
+            return;
+        }
         if let Some(twin) = self.twin_of(endpoint, &master_id) {
             let reason = format!(
                 "this is the same master as endpoint `{twin}`; remove one of the two, else every event would be stored twice"

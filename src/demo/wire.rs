@@ -16,7 +16,7 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// A request as it came.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct ReceivedRequest {
     method: String,
     path: String,

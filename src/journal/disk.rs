@@ -24,9 +24,11 @@ pub trait Disk: Send + Sync + 'static {
     fn open_append(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes creations and removals durable.
+    /// Gives a file another name, replacing a file of that name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Makes creations, removals and renamings durable.
     fn sync_directory(&self) -> io::Result<()>;
-    /// Bytes that can still be written to the file system; `None` where that cannot be known.
+    /// Bytes that can still be written to the file system by this user; `None` where that cannot be known.
     fn free_bytes(&self) -> io::Result<Option<u64>>;
 }
 

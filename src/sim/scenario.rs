@@ -244,18 +244,18 @@ impl Scenario {
             Happening::Refuse => Some(self.answering(Answering::Refusing)),
             Happening::Redirect => Some(self.answering(Answering::Redirecting("http://127.0.0.2:1/api/v1/events".into()))),
             Happening::BadStatus => {
-                let status = [403, 429, 500, 502, 503, 504][self.rng.usize(0..6)];
+                let status = self.pick(&[403, 429, 500, 502, 503, 504]);
                 Some(self.answering(Answering::Status(status)))
             }
             Happening::SlowBytes => {
-                let wire = Wire { piece_bytes: self.rng.usize(1..200), pause: Duration::from_millis(self.rng.u64(1..50)) };
+                let wire = Wire { piece_bytes: self.below(200) + 1, pause: Duration::from_millis(self.rng.u64(1..50)) };
                 let lasting = Some(self.seconds(5, 120));
                 Some(Action::Fault(Fault::Wire { wire, lasting }))
             }
             Happening::Malformed => Some(Action::Fault(Fault::Malformed(self.malformed()))),
             Happening::Oversized => {
-                let bytes = self.rng.usize((1 << 20) + 1..3 << 20);
-                let one = [Malformed::Oversized { bytes }, Malformed::Endless { bytes }][self.rng.usize(0..2)];
+                let bytes = (1 << 20) + 1 + self.below(2 << 20);
+                let one = self.pick(&[Malformed::Oversized { bytes }, Malformed::Endless { bytes }]);
                 Some(Action::Fault(Fault::Malformed(one)))
             }
             _ => {
@@ -279,7 +279,7 @@ impl Scenario {
                 Some(Action::SetAlias { id, alias })
             }
             Happening::Url => {
-                let log = [LogLevel::Warn, LogLevel::Info, LogLevel::Debug][self.rng.usize(0..3)];
+                let log = self.pick(&[LogLevel::Warn, LogLevel::Info, LogLevel::Debug]);
                 Some(Action::SetLog { id, log })
             }
             Happening::Die => {
@@ -334,7 +334,7 @@ impl Scenario {
             M::NullInstance,
             M::Exotic,
         ];
-        all[self.rng.usize(0..all.len())]
+        self.pick(&all)
     }
 
     fn answering(&mut self, answering: Answering) -> Action {
@@ -347,7 +347,17 @@ impl Scenario {
         if count == 0 {
             return None;
         }
-        master.instances().nth(self.rng.usize(0..count)).map(|instance| instance.id.clone())
+        master.instances().nth(self.below(count)).map(|instance| instance.id.clone())
+    }
+
+    /// One of these.
+    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+
+    /// A number below `bound`, drawn with 64 bits on every machine.
+    fn below(&mut self, bound: usize) -> usize {
+        self.rng.u64(0..bound as u64) as usize
     }
 
     fn follow(&mut self, now: Timestamp, seconds_min: u64, seconds_max: u64, action: Action) {

@@ -1,3 +1,3 @@
-//! What a recorder shows of itself.
+//! What the recorder shows of itself.
 
 pub mod snapshot;

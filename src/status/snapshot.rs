@@ -120,6 +120,8 @@ pub struct EndpointStats {
     pub reconnects: u64,
     /// Tunnels.
     pub tunnels: u64,
+    /// What was not kept of it, by reason.
+    pub dropped: BTreeMap<String, u64>,
 }
 
 /// The database.
@@ -166,7 +168,7 @@ mod tests {
              manual drain recovery journal threshold_share_pct flush_ms last mean p99 rows_written rows_skipped retries failures \
              quarantined write_transactions updates_per_transaction waiting_batches buffer_bytes oldest_unflushed_s \
              journal_bytes next_boundary dropped events endpoints name status reason since events_received reports_missed \
-             reconnects tunnels database ok since error mode process pid uptime_s rss_bytes version";
+             reconnects tunnels dropped database ok since error mode process pid uptime_s rss_bytes version";
         assert_eq!(names, expected.split_whitespace().collect::<Vec<_>>());
     }
 }

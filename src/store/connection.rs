@@ -27,9 +27,12 @@ const POSTGRES_DEFAULTS: [(&str, &str); 5] = [
 ];
 /// Set on every PostgreSQL session. The server's own keep-alive makes it end our session, and so release our lock, soon
 /// after we are gone without a word.
-const POSTGRES_SESSION: &str = "SET synchronous_commit = on; SET statement_timeout = '60s'; SET lock_timeout = '5s'; \
+const POSTGRES_SESSION: &str = "SET synchronous_commit = on; SET lock_timeout = '5s'; \
      SET idle_in_transaction_session_timeout = '60s'; SET client_encoding = 'UTF8'; SET client_min_messages = warning; \
      SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+
+/// Set once the schema is there: a migration of a large database may take longer than anything after it.
+const POSTGRES_STATEMENT_LIMIT: &str = "SET statement_timeout = '60s'";
 
 /// Which database: `sqlite:PATH` or `postgres://...`. Shown without its password.
 #[derive(Clone, PartialEq, Eq)]
@@ -95,24 +98,28 @@ impl FromStr for DatabaseUrl {
                 path if path.contains('\0') => Err(wrong("holds a NUL character")),
                 path => Ok(Self::Sqlite(PathBuf::from(path))),
             },
-            "postgres" | "postgresql" if rest.starts_with("//") && !rest.contains(['\0', ' ']) => {
+            "postgres" | "postgresql" if rest.starts_with("//") && !rest.contains('\0') && url::Url::parse(text).is_ok() => {
                 Ok(Self::Postgres(text.to_owned()))
             }
-            "postgres" | "postgresql" => Err(wrong("is not a usable PostgreSQL URL")),
+            "postgres" | "postgresql" => Err(wrong("is not a valid URL (special characters of a password are written as %XX)")),
             // The text is not repeated: it may be a mistyped URL with a password in it.
             _ => Err(wrong("has a scheme that is neither sqlite nor postgres")),
         }
     }
 }
 
+/// Without the password, and without the query, from which libpq also takes one.
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Postgres(url) => match self.password() {
-                Some(password) if !password.is_empty() => f.write_str(&url.replace(password, "***")),
-                _ => f.write_str(url),
-            },
+            Self::Postgres(text) => {
+                let Ok(mut url) = url::Url::parse(text) else { return f.write_str("postgres://") };
+                // A URL that has no host takes no password either; then there is none to remove.
+                let _ = url.set_password(None);
+                url.set_query(None);
+                write!(f, "{url}")
+            }
         }
     }
 }
@@ -176,6 +183,16 @@ impl Connection {
                 let read_only = "SET default_transaction_read_only = on";
                 connection.batch_execute(read_only).map_err(|error| query_error(url, &error, Phase::Opening))?;
                 Ok(Self::Postgres(connection))
+            }
+        }
+    }
+
+    /// Lets no statement take longer than a minute from now on. SQLite's cannot hang on a network.
+    pub(super) fn limit_statements(&mut self, url: &DatabaseUrl) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(c) => {
+                c.batch_execute(POSTGRES_STATEMENT_LIMIT).map_err(|error| query_error(url, &error, Phase::Opening))
             }
         }
     }

@@ -96,6 +96,7 @@ pub(super) fn connect(url: &DatabaseUrl) -> Result<(Connection, Vec<String>), St
         lock::advisory(url, c)?;
     }
     let ran = migrate::run(url, &mut connection)?;
+    connection.limit_statements(url)?;
     Ok((connection, ran))
 }
 

@@ -155,6 +155,7 @@ impl ReadConnection {
     /// [`Unavailable`](super::StoreErrorKind::Unavailable) if it cannot be reached.
     pub fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
         let mut connection = Connection::open_read_only(url)?;
+        connection.limit_statements(url)?;
         migrate::check(url, &mut connection)?;
         Ok(Self { url: url.clone(), connection })
     }

@@ -7,10 +7,11 @@
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Nullable, Text};
@@ -32,50 +33,108 @@ pub fn with_database(server: &str, name: &str) -> String {
 }
 
 fn scratch_cluster() -> String {
-    let initdb = find("initdb").unwrap_or_else(|| {
-        panic!("no PostgreSQL for the tests: set TIDEGATE_TEST_POSTGRES to a server's URL, or install one (apt-get install postgresql)")
-    });
-    let bin = initdb.parent().expect("a program has a directory").to_owned();
-    let directory = tempfile::Builder::new().prefix("tidegate-pg-").tempdir().expect("a directory for the cluster").keep();
-    let owner = unprivileged_user();
-    if let Some((uid, gid)) = owner {
-        std::os::unix::fs::chown(&directory, Some(uid), Some(gid)).expect("the directory is given to user postgres");
-    }
-    let password_file = directory.join("password");
-    std::fs::write(&password_file, "scratch\n").expect("the password is written");
-    let data = directory.join("data");
-    let run = |program: &Path, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(arguments).arg("-D").arg(&data).current_dir(&directory).stdin(Stdio::null()).stdout(Stdio::null());
-        if let Some((uid, gid)) = owner {
-            command.uid(uid).gid(gid);
-        }
-        let status = command.status().expect("PostgreSQL's programs can be started");
-        assert!(status.success(), "{} failed: see {}", program.display(), directory.display());
-    };
-    let password = format!("--pwfile={}", password_file.display());
-    run(&initdb, &["-U", "postgres", "-A", "scram-sha-256", &password, "-E", "UTF8", "--locale=C", "--no-sync"]);
-    let options = format!("-k '{}' -c listen_addresses= -c fsync=off -c max_connections=100", directory.display());
-    let log = directory.join("log");
-    stop_at_exit(&bin.join("pg_ctl"), &data, &directory, owner);
-    run(&bin.join("pg_ctl"), &["-w", "-o", &options, "-l", &log.to_string_lossy(), "start"]);
-    format!("postgres://postgres:scratch@/postgres?host={}", directory.display())
+    // A static is never dropped, so the server ends with the process and not before.
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(Cluster::start).url()
 }
 
-/// A shell that waits for our end of a pipe to close, which it does however this process ends, and stops the server then.
-fn stop_at_exit(pg_ctl: &Path, data: &Path, directory: &Path, owner: Option<(u32, u32)>) {
-    let script = r#"while read -r _; do :; done; "$1" -D "$2" -m immediate stop; rm -rf "$3"/*; rmdir "$3" 2>/dev/null"#;
-    let mut command = Command::new("sh");
-    command.args(["-c", script, "sh"]).arg(pg_ctl).arg(data).arg(directory).current_dir("/");
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    // Ctrl-C in the terminal must not end the shell before the server is stopped.
-    command.process_group(0);
-    if let Some((uid, gid)) = owner {
-        command.uid(uid).gid(gid);
+/// A server that a test may have for itself, to stop and kill it. Gone when dropped, and when the process ends.
+pub struct Cluster {
+    bin: PathBuf,
+    directory: PathBuf,
+    owner: Option<(u32, u32)>,
+    /// See [`Cluster::stop_at_end`].
+    stopper: Option<Child>,
+}
+
+impl Cluster {
+    /// Makes one with the `initdb` that is found, and starts it.
+    pub fn start() -> Self {
+        let initdb = find("initdb").unwrap_or_else(|| {
+            panic!(
+                "no PostgreSQL for the tests: set TIDEGATE_TEST_POSTGRES to a server's URL, or install one (apt-get install \
+                 postgresql); the tests that stop and kill a server need one that is installed"
+            )
+        });
+        let bin = initdb.parent().expect("a program has a directory").to_owned();
+        let directory = tempfile::Builder::new().prefix("tidegate-pg-").tempdir().expect("a directory for the cluster").keep();
+        let owner = unprivileged_user();
+        if let Some((uid, gid)) = owner {
+            std::os::unix::fs::chown(&directory, Some(uid), Some(gid)).expect("the directory is given to user postgres");
+        }
+        let password_file = directory.join("password");
+        std::fs::write(&password_file, "scratch\n").expect("the password is written");
+        let mut cluster = Self { bin, directory, owner, stopper: None };
+        let password = format!("--pwfile={}", password_file.display());
+        cluster.run("initdb", &["-U", "postgres", "-A", "scram-sha-256", &password, "-E", "UTF8", "--locale=C", "--no-sync"]);
+        cluster.stopper = Some(cluster.stop_at_end());
+        cluster.start_again();
+        cluster
     }
-    // A static is never dropped, so the pipe closes when the process ends and not before.
-    static STOPPER: OnceLock<Child> = OnceLock::new();
-    STOPPER.get_or_init(|| command.spawn().expect("sh can be started"));
+
+    /// The server's URL with its superuser.
+    pub fn url(&self) -> String {
+        format!("postgres://postgres:scratch@/postgres?host={}", self.directory.display())
+    }
+
+    /// Starts it after a stop or a kill.
+    pub fn start_again(&self) {
+        let options = format!("-k '{}' -c listen_addresses= -c fsync=off -c max_connections=100", self.directory.display());
+        let log = self.directory.join("log");
+        // After a kill the sessions' processes need a moment to notice, and keep a new server from starting.
+        const TRIES: u32 = 50;
+        for _ in 0..TRIES {
+            if self.try_to_run("pg_ctl", &["-w", "-o", &options, "-l", &log.to_string_lossy(), "start"]) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("PostgreSQL does not start: see {}", log.display());
+    }
+
+    /// Stops it: `fast` ends the sessions in order, `immediate` as a crash would.
+    pub fn stop(&self, mode: &str) {
+        self.run("pg_ctl", &["-w", "-m", mode, "stop"]);
+    }
+
+    /// Process id of the postmaster.
+    pub fn pid(&self) -> i32 {
+        let file = std::fs::read_to_string(self.data().join("postmaster.pid")).expect("the server runs");
+        file.lines().next().and_then(|line| line.parse().ok()).expect("a process id in the first line")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        assert!(self.try_to_run(program, arguments), "{program} failed: see {}", self.directory.display());
+    }
+
+    fn try_to_run(&self, program: &str, arguments: &[&str]) -> bool {
+        let mut command = Command::new(self.bin.join(program));
+        command.args(arguments).arg("-D").arg(self.data()).current_dir(&self.directory);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        if let Some((uid, gid)) = self.owner {
+            command.uid(uid).gid(gid);
+        }
+        command.status().expect("PostgreSQL's programs can be started").success()
+    }
+
+    /// A shell that waits for our end of a pipe to close, with the value or with this process however it ends, and stops
+    /// the server then.
+    fn stop_at_end(&self) -> Child {
+        let script = r#"while read -r _; do :; done; "$1" -D "$2" -m immediate stop; rm -rf "$3"/*; rmdir "$3" 2>/dev/null"#;
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).arg(self.bin.join("pg_ctl")).arg(self.data()).arg(&self.directory).current_dir("/");
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Ctrl-C in the terminal must not end the shell before the server is stopped.
+        command.process_group(0);
+        if let Some((uid, gid)) = self.owner {
+            command.uid(uid).gid(gid);
+        }
+        command.spawn().expect("sh can be started")
+    }
 }
 
 /// PostgreSQL refuses to run as root; then it runs as user `postgres`.

@@ -10,7 +10,9 @@ use tidegate::event::{
 };
 use tidegate::id::EventId;
 use tidegate::redact::Redacted;
-use tidegate::store::{DieselStore, EventBatch, FlushCause, FlushInfo, HistoryBatch, HistoryRow, NewEndpoint, PingStats};
+use tidegate::store::{
+    DieselStore, EventBatch, FlushCause, FlushInfo, HistoryBatch, HistoryRow, LiveChanges, NewEndpoint, PingStats,
+};
 
 use crate::postgres::TestDatabase;
 
@@ -130,4 +132,26 @@ pub fn endpoint(name: &str) -> NewEndpoint {
         tls: TlsPolicy::Verify,
         log_events: None,
     }
+}
+
+/// Configuration and sample of a tunnel as event `id` told them.
+pub fn live_changes(instance: &str, rx: u64, id: i64) -> LiveChanges {
+    let config = InstanceConfig { alias: Redacted::from_store(&format!("alias {id}")), ..config() };
+    let sample = Sample { counters: Counters { tcp_rx: rx, ..Counters::default() }, ..reported() };
+    LiveChanges {
+        configs: vec![(tunnel(instance), Arc::new(config), EventId(id))],
+        samples: vec![(tunnel(instance), sample, at(id), EventId(id))],
+        ..LiveChanges::default()
+    }
+}
+
+/// PostgreSQL releases a session's lock a moment after the client has closed it; each try asks the server anew.
+pub fn open_when_released(database: &TestDatabase) -> DieselStore {
+    for _ in 0..1_000 {
+        match DieselStore::open(&database.url(), 100, Arc::new(SystemClock)) {
+            Ok(store) => return store,
+            Err(error) => assert!(error.message.contains("in use by"), "{error}"),
+        }
+    }
+    panic!("the lock was not released");
 }

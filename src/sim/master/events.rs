@@ -83,7 +83,7 @@ impl SimMaster {
             Queued::Live { kind, moment, about, logs } => {
                 let subject = match &about {
                     About::Instance(id) => self.instances.get(id).map_or(Subject::Nothing, Subject::Instance),
-                    About::KeyHolder => Subject::KeyHolder(&self.key, &self.master_id),
+                    About::KeyHolder => Subject::KeyHolder(self.key.reveal(), &self.master_id),
                     About::Nothing => Subject::Nothing,
                 };
                 let mut out = String::with_capacity(768);

@@ -1,6 +1,7 @@
 //! An instance: what the operator asked for, what the master shows, and what its process has moved.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::version::Version;
 use crate::clock::Timestamp;
@@ -9,6 +10,30 @@ use crate::sim::traffic::{Moved, Traffic};
 
 /// The invented tunnel password. It must never come out of a recorder, so that a search for it finds leaks.
 pub const TUNNEL_PASSWORD: &str = "tunnelpass";
+
+/// User-info of an instance's URL. Its `Debug` hides it, since traces print what was done.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Password(Box<str>);
+
+impl Password {
+    /// The password itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Password {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(hidden)")
+    }
+}
 
 /// Which end of a tunnel an instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +103,7 @@ pub struct InstanceSpec {
     /// Alias; any text.
     pub alias: Box<str>,
     /// User-info of the URL; may be empty.
-    pub password: Box<str>,
+    pub password: Password,
     /// `host:port` of the tunnel.
     pub tunnel: Box<str>,
     /// `host:port` of the target.
@@ -165,8 +190,9 @@ impl InstanceSpec {
     }
 
     fn address(&self) -> String {
-        let at = if self.password.is_empty() { "" } else { "@" };
-        format!("{}://{}{at}{}/{}", self.role.name(), self.password, self.tunnel, self.target)
+        let password = self.password.reveal();
+        let at = if password.is_empty() { "" } else { "@" };
+        format!("{}://{password}{at}{}/{}", self.role.name(), self.tunnel, self.target)
     }
 }
 
@@ -200,7 +226,7 @@ impl InstanceStatus {
 }
 
 /// An instance as it lives in a master. The public fields are what a subscriber is shown.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Instance {
     /// Its id.
     pub id: InstanceId,
@@ -238,12 +264,28 @@ pub struct Instance {
     pub(super) silent: bool,
     /// The process fails and retries every 3 s.
     pub(super) flapping: bool,
+    /// A timer looks whether it has been silent for too long.
+    pub(super) stale_armed: bool,
+    /// A timer lets it fail again.
+    pub(super) retry_armed: bool,
     /// Gone from the master, still referred to by queued events.
     pub(super) deleted: bool,
     /// `url` as JSON, rendered once since it repeats in every event.
     pub(super) url_json: Box<str>,
     /// `config` as JSON.
     pub(super) config_json: Box<str>,
+}
+
+/// Without the URLs, which hold the tunnel password.
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance")
+            .field("id", &self.id)
+            .field("spec", &self.spec)
+            .field("status", &self.status)
+            .field("shown", &self.shown)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Instance {
@@ -279,6 +321,7 @@ impl Instance {
         self.lost.add(moved);
         self.counted_to = None;
         self.reported_at = None;
+        (self.stale_armed, self.retry_armed) = (false, false);
         self.run += 1;
     }
 

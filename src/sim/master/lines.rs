@@ -43,7 +43,7 @@ pub(super) fn started(version: Version, spec: &InstanceSpec, again: bool) -> Str
         (true, _) => "restart",
     };
     let derived = format!("{TUNNEL_PASSWORD}-derived");
-    let password = if spec.password.is_empty() { &derived } else { &*spec.password };
+    let password = if spec.password.reveal().is_empty() { &derived } else { spec.password.reveal() };
     let (role, address) = (role(spec), format!("{}/{}", spec.tunnel, spec.target));
     let pool = if spec.role == Role::Server { "max=1024" } else { "min=64" };
     let mode = spec.mode;

@@ -24,18 +24,20 @@ mod subscriber;
 mod version;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 pub use action::{Action, Answering, Fault, Malformed, Wire};
 pub use http::{Answer, Reply, Request, stream_head};
-pub use instance::{Instance, InstanceSpec, InstanceStatus, LogLevel, PeerSpec, Role, TUNNEL_PASSWORD};
+pub use instance::{Instance, InstanceSpec, InstanceStatus, LogLevel, Password, PeerSpec, Role, TUNNEL_PASSWORD};
 pub use render::Kind;
 pub use subscriber::{End, StreamCounts, StreamState, SubscriberId};
 pub use version::Version;
 
 use crate::clock::Timestamp;
+use crate::endpoint::ApiKey;
 use crate::event::{Counters, InstanceId};
 use run::Timer;
 use subscriber::{About, Queued, Subscriber};
@@ -76,7 +78,6 @@ impl MasterSpec {
 }
 
 /// A simulated master; see the module's description.
-#[derive(Debug)]
 pub struct SimMaster {
     spec: MasterSpec,
     rng: fastrand::Rng,
@@ -85,7 +86,7 @@ pub struct SimMaster {
     up: bool,
     /// `/info` shows no master id during the first run (seen on v1.14.0 and v2.0.0-b10).
     first_run: bool,
-    key: Box<str>,
+    key: ApiKey,
     master_id: Box<str>,
     instances: BTreeMap<InstanceId, Instance>,
     timers: BTreeMap<(Timestamp, u64), Timer>,
@@ -133,7 +134,7 @@ impl SimMaster {
     /// The key that is asked for now.
     #[must_use]
     pub fn api_key(&self) -> &str {
-        &self.key
+        self.key.reveal()
     }
 
     /// 16 hex digits.
@@ -277,8 +278,19 @@ impl SimMaster {
     }
 }
 
-fn draw_key(rng: &mut fastrand::Rng) -> Box<str> {
-    format!("{KEY_CANARY}{:08x}{:016x}", rng.u32(..), rng.u64(..)).into()
+/// Without the key and what else holds secrets.
+impl fmt::Debug for SimMaster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimMaster")
+            .field("spec", &self.spec)
+            .field("now", &self.now)
+            .field("up", &self.up)
+            .finish_non_exhaustive()
+    }
+}
+
+fn draw_key(rng: &mut fastrand::Rng) -> ApiKey {
+    ApiKey::new(&format!("{KEY_CANARY}{:08x}{:016x}", rng.u32(..), rng.u64(..)))
 }
 
 fn add(a: StreamCounts, b: StreamCounts) -> StreamCounts {

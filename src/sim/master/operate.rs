@@ -145,6 +145,8 @@ impl SimMaster {
             run: 1,
             silent: false,
             flapping: false,
+            stale_armed: false,
+            retry_armed: false,
             deleted: false,
             url_json: "".into(),
             config_json: "".into(),
@@ -262,24 +264,17 @@ impl SimMaster {
     }
 
     fn silence(&mut self, id: &InstanceId, silent: bool) {
-        let (now, limit) = (self.now, self.spec.report_interval * 3);
-        let sets_error = self.spec.version.sets_error();
-        let instance = self.edit(id);
-        let was = std::mem::replace(&mut instance.silent, silent);
-        if let (true, false, true, Some(reported_at)) = (silent, was, sets_error, instance.reported_at) {
-            let run = instance.run;
-            let left = reported_at.plus(limit).since(now) + Duration::from_millis(1);
-            self.set(left, Timer::Stale { id: id.clone(), run });
+        self.edit(id).silent = silent;
+        if silent && self.spec.version.sets_error() {
+            self.arm_stale(id);
         }
     }
 
     fn flap(&mut self, id: &InstanceId, on: bool) {
-        let instance = self.edit(id);
-        let was = std::mem::replace(&mut instance.flapping, on);
-        if on && !was && instance.runs() {
-            let run = instance.run;
+        self.edit(id).flapping = on;
+        if on {
             let soon = self.draw_millis(100, 3_000);
-            self.set(soon, Timer::Retry { id: id.clone(), run });
+            self.arm_retry(id, soon);
         }
     }
 

@@ -82,7 +82,7 @@ impl SimMaster {
             self.set(first, Timer::Report { id: id.clone(), run });
         }
         if flapping {
-            self.set(RETRY_AFTER, Timer::Retry { id: id.clone(), run });
+            self.arm_retry(id, RETRY_AFTER);
         }
     }
 
@@ -132,23 +132,57 @@ impl SimMaster {
         self.print(id, level, &text);
     }
 
+    /// Arms the look at silence, for when it will have lasted 3 intervals. What never reported is not missed.
+    pub(super) fn arm_stale(&mut self, id: &InstanceId) {
+        let limit = self.spec.report_interval * 3 + Duration::from_millis(1);
+        let Some(instance) = self.instances.get_mut(id).filter(|instance| !instance.stale_armed) else { return };
+        if let Some(reported_at) = instance.reported_at {
+            instance.stale_armed = true;
+            let (run, left) = (instance.run, reported_at.plus(limit).since(self.now));
+            self.set(left, Timer::Stale { id: id.clone(), run });
+        }
+    }
+
     fn stale(&mut self, id: &InstanceId) {
-        let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.silent && instance.runs()) else { return };
+        let (now, limit) = (self.now, self.spec.report_interval * 3);
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        instance.stale_armed = false;
+        if !instance.silent {
+            return;
+        }
+        if instance.reported_at.is_some_and(|reported_at| now.since(reported_at) <= limit) {
+            // It spoke in between.
+            return self.arm_stale(id);
+        }
         instance.status = InstanceStatus::Error;
+        instance.stale_armed = true;
         let run = instance.run;
         self.update(id);
         self.set(self.spec.report_interval, Timer::Stale { id: id.clone(), run });
     }
 
+    /// Arms the next failure of a flapping process.
+    pub(super) fn arm_retry(&mut self, id: &InstanceId, after: Duration) {
+        let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.runs() && !instance.retry_armed) else {
+            return;
+        };
+        instance.retry_armed = true;
+        let run = instance.run;
+        self.set(after, Timer::Retry { id: id.clone(), run });
+    }
+
     fn retry(&mut self, id: &InstanceId) {
-        let Some(instance) = self.instances.get(id).filter(|instance| instance.flapping && instance.runs()) else { return };
-        let (run, again) = (instance.run, lines::started(self.spec.version, &instance.spec, true));
-        let failed = instance.status == InstanceStatus::Error;
-        if failed {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        instance.retry_armed = false;
+        if !instance.flapping {
+            return;
+        }
+        let again = lines::started(self.spec.version, &instance.spec, true);
+        if instance.status == InstanceStatus::Error {
             self.print(id, Level::Info, &again);
         }
         self.print_failure(id);
-        self.set(RETRY_AFTER, Timer::Retry { id: id.clone(), run });
+        self.arm_retry(id, RETRY_AFTER);
     }
 
     /// An error line. On versions that look at lines it sets the status, which shows in this very event first.

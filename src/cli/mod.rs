@@ -1,0 +1,122 @@
+//! The command line: one file per command, and what they share.
+
+pub mod address;
+pub mod api_key;
+pub mod client;
+mod completions;
+pub mod database;
+mod demo;
+mod endpoint;
+pub mod exit;
+mod flush;
+pub mod logging;
+mod migrate;
+pub mod output;
+pub mod place;
+mod replay;
+mod run;
+mod signals;
+mod stats;
+mod tunnels;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use self::exit::{ExitCode, Failure};
+use crate::config::{Config, Sources, keys};
+use crate::status::snapshot::VERSION;
+
+/// Follows the event streams of many NodePass masters and lets them into a database in batches.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidegate",
+    version = VERSION,
+    max_term_width = 110,
+    after_help = "Example:\n  tidegate run --endpoint tokyo=http://10.0.0.5:9090/api\n\n\
+                  `tidegate run --help` lists the keys of the configuration."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, Args)]
+struct Global {
+    /// Configuration file [default: tidegate.toml if it exists]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Configuration")]
+    config: Option<PathBuf>,
+    /// Database: sqlite:PATH or postgres://... [default: sqlite:tidegate.db]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Configuration")]
+    database_url: Option<String>,
+    /// Sets a key of the configuration, over file and environment; can be repeated
+    #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = "Configuration")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Records until it is told to stop
+    Run(run::Run),
+    /// Records a built-in fleet of simulated masters, to look around
+    Demo(demo::Demo),
+    /// Brings the database's schema up to date
+    Migrate(migrate::Migrate),
+    /// Shows what the recorder does
+    Stats(stats::Stats),
+    /// Adds, changes, lists and removes masters
+    Endpoint(endpoint::Endpoint),
+    /// Lists tunnels, or shows one
+    Tunnels(tunnels::Tunnels),
+    /// Writes what is buffered to the database, now
+    Flush(flush::Flush),
+    /// Feeds recorded streams through the same path as live ones
+    Replay(replay::Replay),
+    /// Prints a completion script for a shell
+    Completions(completions::Completions),
+}
+
+/// `--json` of every command that prints.
+#[derive(Clone, Copy, Debug, Args)]
+struct Json {
+    /// One JSON document on standard output, everything else on standard error
+    #[arg(long)]
+    json: bool,
+}
+
+/// The list of keys, for the end of a long help.
+fn keys_help(example: &str) -> String {
+    format!("{example}\n\n{}", keys::help())
+}
+
+/// Runs the command that was given. Must be called inside an actix System.
+///
+/// # Errors
+/// [`Failure`]: what to print on standard error, and the exit code.
+pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
+    let Cli { global, command } = cli;
+    if let Command::Completions(command) = &command {
+        return Ok(command.execute());
+    }
+    let mut sources =
+        Sources { config: global.config, database_url: global.database_url, set: global.set, ..Sources::of_process() };
+    if let Command::Run(command) = &command {
+        command.add_to(&mut sources);
+    }
+    let mut config = Config::load(&sources)?;
+    logging::start(&config.log);
+    match command {
+        Command::Run(_) => run::record(&config, Vec::new()).await,
+        Command::Demo(command) => command.execute(&mut config, sources.database_url.is_some()).await,
+        Command::Migrate(command) => command.execute(&config).await,
+        Command::Stats(command) => command.execute(&config).await,
+        Command::Endpoint(command) => command.execute(&config).await,
+        Command::Tunnels(command) => command.execute(&config).await,
+        Command::Flush(command) => command.execute(&config).await,
+        Command::Replay(command) => command.execute(&config).await,
+        Command::Completions(command) => Ok(command.execute()),
+    }
+}

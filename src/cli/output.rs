@@ -1,0 +1,80 @@
+//! What is printed: one JSON document or text on standard output, everything else on standard error.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use comfy_table::{ContentArrangement, Table};
+use serde::Serialize;
+
+/// How long something may take before it says that it is still at it.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Prints a document as JSON.
+pub fn json(document: &impl Serialize) {
+    // Our documents have text keys and finite numbers only; serialising them cannot fail.
+    print(&serde_json::to_string_pretty(document).unwrap_or_default());
+}
+
+/// Prints a line of text.
+///
+/// A reader that has gone (`tidegate tunnels | head`) is no error of ours: the program goes on in silence.
+pub fn print(text: &str) {
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+/// Tells a person something beside the output.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// A table without frame; wraps to the terminal, if it is one.
+#[must_use]
+pub fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.to_vec());
+    table
+}
+
+/// Prints a table without trailing blanks.
+pub fn print_table(table: &Table) {
+    print(&table.trim_fmt());
+}
+
+/// Text from elsewhere without control characters: an alias must not move the cursor or colour the screen.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether a question can be asked.
+#[must_use]
+pub fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks a question whose answer is no unless it is yes.
+///
+/// # Errors
+/// As the terminal gives them.
+pub fn confirm(question: &str) -> io::Result<bool> {
+    write!(io::stderr(), "{question} [y/N] ")?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Waits, and says what for every time that two seconds have passed in silence.
+pub async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    let mut waited = Duration::ZERO;
+    loop {
+        match tokio::time::timeout(SILENCE, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => {
+                waited += SILENCE;
+                note(&format!("{what} ... {} s", waited.as_secs()));
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! `tidegate run`: start, wait for a signal, drain.
+
+use std::net::SocketAddr;
+
+use log::{error, info, warn};
+use tokio::sync::watch;
+
+use super::api_key;
+use super::exit::{ExitCode, Failure};
+use super::keys_help;
+use super::signals::Signals;
+use crate::config::{Config, Sources};
+use crate::http::server;
+use crate::http::starting::Starting;
+use crate::pipeline::StartError;
+use crate::production;
+use crate::recorder::RecorderHandle;
+use crate::status::snapshot::VERSION;
+use crate::store::NewEndpoint;
+
+/// A token shorter than this can be guessed.
+const TOKEN_LENGTH_SAFE: usize = 16;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  TIDEGATE_API_KEY=... tidegate run --endpoint tokyo=http://10.0.0.5:9090/api\n\n\
+                  --help lists the keys of the configuration.",
+    after_long_help = keys_help(
+        "Example:\n  TIDEGATE_API_KEY=... tidegate run --endpoint tokyo=http://10.0.0.5:9090/api --set storage.flush_interval=15m"
+    )
+)]
+pub(super) struct Run {
+    /// Address of the HTTP server [default: 127.0.0.1:8686]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Follows this master; it is stored, and what is stored under that name already wins; can be repeated
+    #[arg(long, value_name = "NAME=URL")]
+    endpoint: Vec<String>,
+}
+
+impl Run {
+    pub(super) fn add_to(&self, sources: &mut Sources) {
+        sources.listen.clone_from(&self.listen);
+        sources.endpoints.clone_from(&self.endpoint);
+    }
+}
+
+/// Records until a signal, with the endpoints of the configuration and `more`.
+pub(super) async fn record(config: &Config, more: Vec<NewEndpoint>) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::catch()?;
+    if let Some(token) = &config.http.token
+        && token.reveal().len() < TOKEN_LENGTH_SAFE
+    {
+        warn!(
+            "http.token has fewer than {TOKEN_LENGTH_SAFE} characters and can be guessed; make one with `openssl rand -hex 16`"
+        );
+    }
+    let listener = server::bind(config.http.listen).map_err(|error| cannot_listen(config.http.listen, &error))?;
+    let address = listener.local_addr().unwrap_or(config.http.listen);
+    let (publish, started) = watch::channel(None);
+    let (waiting, reason) = watch::channel(None);
+    let server = server::serve(listener, Starting::new(started, reason), &config.http, &config.database)
+        .map_err(|error| cannot_listen(address, &error))?;
+    let http = server.handle();
+    actix_rt::spawn(server);
+    info!("tidegate {VERSION}: database {}, journal {}, http://{address}", config.database, config.journal.dir.display());
+
+    let recorder = tokio::select! {
+        biased;
+        signal = signals.next() => {
+            info!("{signal} before the recorder had started: stopped, nothing was received");
+            return Ok(ExitCode::Done);
+        }
+        started = production::start(config, &waiting) => started?,
+    };
+    publish.send_replace(Some(recorder.clone()));
+    make_missing(config, more, &recorder).await;
+
+    let signal = signals.next().await;
+    let deadline = humantime::format_duration(config.shutdown_deadline);
+    info!("{signal}: stopping within {deadline}; a second signal ends at once");
+    let summary = tokio::select! {
+        biased;
+        signal = signals.next() => {
+            warn!("{signal} again: ended at once; what was not written waits in the journal");
+            return Ok(ExitCode::Interrupted);
+        }
+        summary = recorder.shutdown() => summary,
+    };
+    http.stop(false).await;
+    info!("{summary}");
+    Ok(ExitCode::Done)
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::database(error.to_string())
+    }
+}
+
+/// Makes the endpoints that are configured and not stored. What is stored wins: a key may have been rotated since.
+async fn make_missing(config: &Config, more: Vec<NewEndpoint>, recorder: &RecorderHandle) {
+    let known: Vec<String> = recorder.endpoints().await.into_iter().map(|view| view.endpoint.name).collect();
+    let configured = config.endpoints.iter().filter(|endpoint| !known.contains(&endpoint.name)).filter_map(|endpoint| {
+        let api_key = api_key::configured(endpoint, &config.api_keys)
+            .inspect_err(|failure| error!("endpoint {} is not followed: {failure}", endpoint.name))
+            .ok()?;
+        if api_key.reveal().is_empty() {
+            warn!("endpoint {} has no API key; set one with `tidegate endpoint set {0} --api-key-file FILE`", endpoint.name);
+        }
+        Some(NewEndpoint {
+            name: endpoint.name.clone(),
+            url: endpoint.url.clone(),
+            api_key,
+            tls: endpoint.tls.clone(),
+            log_events: endpoint.log_events,
+        })
+    });
+    for new in configured.chain(more) {
+        let name = new.name.clone();
+        if let Err(error) = recorder.add_endpoint(new).await {
+            error!("endpoint {name} is not followed: {error}; add it with `tidegate endpoint add`, or start again");
+        }
+    }
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
+    let what = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "another program listens there, perhaps another recorder; choose another with --listen",
+        std::io::ErrorKind::PermissionDenied => "this user may not; ports below 1024 need a privilege",
+        std::io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
+        _ => "check http.listen",
+    };
+    Failure::usage(format!("cannot listen on {address}: {what} ({error})"))
+}

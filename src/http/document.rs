@@ -1,0 +1,269 @@
+//! The JSON documents of the API. The server writes them and the commands read them; without a recorder the commands make
+//! the same documents from the database. None of them can hold an API key.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::actors::endpoints::EndpointView;
+use crate::clock::Timestamp;
+use crate::config::tls_policy;
+use crate::endpoint::{ApiKey, EndpointStatus, TlsPolicy, valid_name};
+use crate::recorder::TunnelView;
+use crate::store::{EndpointChange, NewEndpoint};
+
+/// `GET /api/v1/endpoints`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// By name.
+    pub endpoints: Vec<EndpointDocument>,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointDocument {
+    /// Unique name.
+    pub name: String,
+    /// Address with prefix: `http://10.0.0.5:9090/api`.
+    pub url: String,
+    /// How the certificate is judged.
+    #[serde(flatten)]
+    pub tls: TlsDocument,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Whether its `log` events are stored; `null` follows `storage.log_events`.
+    pub log_events: Option<bool>,
+    /// The master's own id, once it was seen.
+    pub master_id: Option<String>,
+    /// The master's version, where known.
+    pub version: Option<String>,
+    /// Status.
+    pub status: EndpointStatus,
+    /// Why, and what to do; empty while all is well.
+    pub reason: String,
+    /// Since when; RFC 3339.
+    pub since: String,
+    /// When something was last heard of it; RFC 3339.
+    pub last_heard: Option<String>,
+    /// Number of its tunnels.
+    pub tunnels: u64,
+}
+
+/// How a certificate is judged: `{"tls": "pin", "pin": "ab12..."}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsDocument {
+    /// `verify`, `pin` or `insecure`.
+    pub tls: String,
+    /// The fingerprint, with `pin`; `null` until the first certificate is seen.
+    pub pin: Option<String>,
+    /// The file with roots, with `verify`.
+    pub ca: Option<String>,
+}
+
+impl From<&TlsPolicy> for TlsDocument {
+    fn from(policy: &TlsPolicy) -> Self {
+        let (tls, pin, ca) = match policy {
+            TlsPolicy::Verify => ("verify", None, None),
+            TlsPolicy::VerifyWith(path) => ("verify", None, Some(path.display().to_string())),
+            TlsPolicy::Pin(fingerprint) => ("pin", fingerprint.map(|fingerprint| fingerprint.to_string()), None),
+            TlsPolicy::Insecure => ("insecure", None, None),
+        };
+        Self { tls: tls.to_owned(), pin, ca }
+    }
+}
+
+impl From<&EndpointView> for EndpointDocument {
+    fn from(view: &EndpointView) -> Self {
+        let EndpointView { endpoint, health, tunnels, .. } = view;
+        Self {
+            name: endpoint.name.clone(),
+            url: endpoint.url.to_string(),
+            tls: (&endpoint.tls).into(),
+            paused: endpoint.paused,
+            log_events: endpoint.log_events,
+            master_id: endpoint.master_id.clone(),
+            version: health.version.clone(),
+            status: health.status,
+            reason: health.reason.clone(),
+            since: health.since.to_string(),
+            last_heard: health.last_heard.as_ref().map(Timestamp::to_string),
+            tunnels: *tunnels as u64,
+        }
+    }
+}
+
+/// `GET /api/v1/tunnels`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tunnels {
+    /// By endpoint and instance.
+    pub tunnels: Vec<TunnelDocument>,
+}
+
+/// A tunnel. Counters are bytes, seen from the instance's non-tunnel side.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelDocument {
+    /// Name of its endpoint.
+    pub endpoint: String,
+    /// Its id there.
+    pub instance_id: String,
+    /// Alias; may be empty, need not be unique.
+    pub alias: String,
+    /// `server` or `client`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `running`, `stopped`, `error`, or what a newer master says.
+    pub status: String,
+    /// TCP bytes received.
+    pub tcp_rx: u64,
+    /// TCP bytes sent.
+    pub tcp_tx: u64,
+    /// UDP bytes received.
+    pub udp_rx: u64,
+    /// UDP bytes sent.
+    pub udp_tx: u64,
+    /// Open TCP connections, where the master tells.
+    pub tcps: Option<i32>,
+    /// Open UDP sessions, likewise.
+    pub udps: Option<i32>,
+    /// Idle pooled connections, likewise.
+    pub pool: Option<i32>,
+    /// Round trip in milliseconds, likewise.
+    pub ping: Option<i32>,
+    /// When the last event was received; RFC 3339.
+    pub last_event_time: String,
+    /// The command line as URL, without user-info.
+    pub url: String,
+}
+
+impl From<&TunnelView> for TunnelDocument {
+    fn from(view: &TunnelView) -> Self {
+        let (config, sample) = (&view.state.config, &view.state.sample);
+        Self {
+            endpoint: view.endpoint_name.clone(),
+            instance_id: view.key.instance.to_string(),
+            alias: config.alias.to_string(),
+            kind: config.kind.to_string(),
+            status: sample.status.as_str().to_owned(),
+            tcp_rx: sample.counters.tcp_rx,
+            tcp_tx: sample.counters.tcp_tx,
+            udp_rx: sample.counters.udp_rx,
+            udp_tx: sample.counters.udp_tx,
+            tcps: sample.tcps,
+            udps: sample.udps,
+            pool: sample.pool,
+            ping: sample.ping,
+            last_event_time: view.state.seen_at.to_string(),
+            url: config.url.to_string(),
+        }
+    }
+}
+
+/// `POST /api/v1/flush`. With an error the status is 503.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flushed {
+    /// Records committed since the request.
+    pub committed: u64,
+    /// Records that wait.
+    pub waiting: u64,
+    /// Why they wait; `null` if all is done.
+    pub error: Option<String>,
+}
+
+/// `GET /healthz`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// `ok`.
+    pub status: String,
+    /// Version and commit.
+    pub version: String,
+}
+
+/// Body of `POST /api/v1/endpoints`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddEndpoint {
+    /// Unique name.
+    pub name: String,
+    /// Address with prefix.
+    pub url: String,
+    /// The master's key; absent or empty where it asks for none.
+    #[serde(default, deserialize_with = "api_key")]
+    pub api_key: Option<ApiKey>,
+    /// `verify`, `pin` or `insecure`.
+    pub tls: Option<String>,
+    /// Fingerprint, with `pin`.
+    pub pin: Option<String>,
+    /// File with roots on the recorder's machine, with `verify`.
+    pub ca: Option<String>,
+    /// Whether its `log` events are stored; absent follows `storage.log_events`.
+    pub log_events: Option<bool>,
+}
+
+impl AddEndpoint {
+    /// What is to be made.
+    ///
+    /// # Errors
+    /// What is wrong, as a sentence.
+    pub fn check(self) -> Result<NewEndpoint, String> {
+        valid_name(&self.name).map_err(|error| error.to_string())?;
+        Ok(NewEndpoint {
+            url: self.url.parse().map_err(|error: crate::endpoint::EndpointError| error.to_string())?,
+            api_key: self.api_key.unwrap_or_else(|| ApiKey::new("")),
+            tls: tls_policy(self.tls.as_deref(), self.pin.as_deref(), self.ca.as_deref())?.unwrap_or_default(),
+            log_events: self.log_events,
+            name: self.name,
+        })
+    }
+}
+
+/// Body of `PATCH /api/v1/endpoints/{name}`: what is absent stays.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeEndpoint {
+    /// New address.
+    pub url: Option<String>,
+    /// New key.
+    #[serde(default, deserialize_with = "api_key")]
+    pub api_key: Option<ApiKey>,
+    /// `verify`, `pin` or `insecure`.
+    pub tls: Option<String>,
+    /// Fingerprint, with `pin`.
+    pub pin: Option<String>,
+    /// File with roots on the recorder's machine, with `verify`.
+    pub ca: Option<String>,
+    /// Pause or resume.
+    pub paused: Option<bool>,
+    /// Store `log` events or not; `null` goes back to following `storage.log_events`.
+    #[serde(default, deserialize_with = "present")]
+    pub log_events: Option<Option<bool>>,
+}
+
+impl ChangeEndpoint {
+    /// What is to be changed.
+    ///
+    /// # Errors
+    /// What is wrong, as a sentence.
+    pub fn check(self) -> Result<EndpointChange, String> {
+        Ok(EndpointChange {
+            url: match self.url {
+                Some(url) => Some(url.parse().map_err(|error: crate::endpoint::EndpointError| error.to_string())?),
+                None => None,
+            },
+            tls: tls_policy(self.tls.as_deref(), self.pin.as_deref(), self.ca.as_deref())?,
+            api_key: self.api_key,
+            paused: self.paused,
+            log_events: self.log_events,
+            master_id: None,
+        })
+    }
+}
+
+/// `ApiKey` cannot be deserialised by itself, so that it is taken from nowhere by accident.
+fn api_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ApiKey>, D::Error> {
+    // serde's own error would repeat a key that was given as a number.
+    let text = String::deserialize(deserializer).map_err(|_| serde::de::Error::custom("`api_key` is a text"))?;
+    Ok(Some(ApiKey::new(&text)))
+}
+
+/// Tells `null` from absent.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<bool>>, D::Error> {
+    Option::<bool>::deserialize(deserializer).map(Some)
+}

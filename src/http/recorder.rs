@@ -1,0 +1,73 @@
+//! What the routes ask of a recorder. A trait, so that the routes are tested without one.
+
+use super::problem::Problem;
+use crate::actors::buffer::FlushAnswer;
+use crate::actors::endpoints::{ChangeError, EndpointView};
+use crate::event::EndpointId;
+use crate::recorder::{RecorderHandle, TunnelView};
+use crate::status::snapshot::Stats;
+use crate::store::{EndpointChange, NewEndpoint};
+
+/// A recorder as the HTTP server sees it.
+pub trait RecorderApi: Clone + Send + 'static {
+    /// The document of `GET /api/v1/stats`.
+    fn stats(&self) -> Stats;
+
+    /// `Err` with the reason while something that matters does not work: database, journal, a flush that is overdue.
+    ///
+    /// # Errors
+    /// The reason, for people.
+    fn ready(&self) -> Result<(), String>;
+
+    /// Flushes what is buffered; the answer comes when it is committed or failed.
+    fn flush(&self) -> impl Future<Output = FlushAnswer>;
+
+    /// All endpoints, by name. The problem is that they are not known yet.
+    fn endpoints(&self) -> impl Future<Output = Result<Vec<EndpointView>, Problem>>;
+
+    /// Makes an endpoint and follows it.
+    fn add_endpoint(&self, new: NewEndpoint) -> impl Future<Output = Result<EndpointId, ChangeError>>;
+
+    /// Changes an endpoint; it is in effect when the answer comes.
+    fn change_endpoint(&self, name: &str, change: EndpointChange) -> impl Future<Output = Result<(), ChangeError>>;
+
+    /// Drains and removes an endpoint; with `purge` its events and history too.
+    fn remove_endpoint(&self, name: &str, purge: bool) -> impl Future<Output = Result<(), ChangeError>>;
+
+    /// All tunnels, by endpoint and instance; as [`RecorderApi::endpoints`].
+    fn tunnels(&self) -> impl Future<Output = Result<Vec<TunnelView>, Problem>>;
+}
+
+impl RecorderApi for RecorderHandle {
+    fn stats(&self) -> Stats {
+        self.stats()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.ready()
+    }
+
+    async fn flush(&self) -> FlushAnswer {
+        self.flush().await
+    }
+
+    async fn endpoints(&self) -> Result<Vec<EndpointView>, Problem> {
+        Ok(self.endpoints().await)
+    }
+
+    async fn add_endpoint(&self, new: NewEndpoint) -> Result<EndpointId, ChangeError> {
+        self.add_endpoint(new).await
+    }
+
+    async fn change_endpoint(&self, name: &str, change: EndpointChange) -> Result<(), ChangeError> {
+        self.change_endpoint(name, change).await
+    }
+
+    async fn remove_endpoint(&self, name: &str, purge: bool) -> Result<(), ChangeError> {
+        self.remove_endpoint(name, purge).await
+    }
+
+    async fn tunnels(&self) -> Result<Vec<TunnelView>, Problem> {
+        Ok(self.tunnels().await)
+    }
+}

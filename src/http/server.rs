@@ -1,0 +1,75 @@
+//! The HTTP server: one worker on a thread of its own, so that rendering an answer never delays ingest.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::middleware::{self, DefaultHeaders};
+use actix_web::{App, HttpServer, web};
+
+use super::guard::{self, Guard};
+use super::identity;
+use super::recorder::RecorderApi;
+use super::routes;
+use crate::config::{DatabaseUrl, HttpConfig};
+
+/// Connections at a time. Readers of a page and a monitor need a handful; the rest waits in the system's queue.
+const CONNECTIONS_MAX: usize = 1_024;
+/// Time for a request's head, against clients that send a byte now and then.
+const REQUEST_HEAD: Duration = Duration::from_secs(10);
+/// Time that requests under way are given at shutdown, in seconds.
+const SHUTDOWN_SECS: u64 = 2;
+
+/// Takes the address, before anything else is begun.
+///
+/// # Errors
+/// As the system gives them: in use, no permission, not an address of this machine.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    // A restart must not wait for connections of the last run to time out.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1_024)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// A server for `recorder` on `listener`; it runs while it is polled. Signals are left to the caller.
+///
+/// # Errors
+/// As the system gives them.
+pub fn serve<R: RecorderApi>(
+    listener: TcpListener,
+    recorder: R,
+    http: &HttpConfig,
+    database: &DatabaseUrl,
+) -> io::Result<Server> {
+    let guard = Guard::new(http.token.as_ref());
+    let identity = identity::of(database);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(web::Data::new(guard.clone()))
+            .app_data(web::Data::new(recorder.clone()))
+            .wrap(middleware::from_fn(guard::check))
+            .wrap(headers(&identity))
+            .configure(routes::configure::<R>)
+    });
+    let server = server
+        .workers(1)
+        .max_connections(CONNECTIONS_MAX)
+        .client_request_timeout(REQUEST_HEAD)
+        .shutdown_timeout(SHUTDOWN_SECS)
+        .disable_signals()
+        .listen(listener)?;
+    Ok(server.run())
+}
+
+/// Headers of every answer: whose it is, and that nobody keeps or reinterprets it.
+#[must_use]
+pub fn headers(identity: &str) -> DefaultHeaders {
+    DefaultHeaders::new()
+        .add((identity::HEADER, identity))
+        .add(("cache-control", "no-store"))
+        .add(("x-content-type-options", "nosniff"))
+}

@@ -1,0 +1,145 @@
+//! The commands against a running recorder: the real binary, the real server, a recorder in memory.
+
+#[allow(dead_code, reason = "each test program uses a part")]
+mod cli_support;
+
+use cli_support::{Fake, nobody, run, run_with, serve};
+use serde_json::json;
+use tidegate::endpoint::TlsPolicy;
+
+const KEY: &str = "fa4ec0de000000000000000000000000";
+
+#[test]
+fn an_endpoint_lives_through_all_its_commands_and_its_key_is_never_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let fake = Fake::default();
+    let at = serve(&fake, path, None);
+    let mut printed = String::new();
+    let mut tidegate = |arguments: &[&str], environment: &[(&str, &str)], input: &str| {
+        let mut all = vec!["endpoint"];
+        all.extend(arguments);
+        all.extend([at.as_str(), "--json"]);
+        let ran = run_with(path, &all, environment, input);
+        assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.stderr);
+        printed.push_str(&ran.stdout);
+        printed.push_str(&ran.stderr);
+        ran.json()
+    };
+    let key = || fake.0.lock().unwrap().endpoints[0].api_key.reveal().to_owned();
+
+    let added =
+        tidegate(&["add", "東京", "https://10.0.0.5:9090", "--tls", "pin", "--api-key-file", "-"], &[], &format!("{KEY}\n"));
+    assert_eq!(
+        (&added["name"], &added["url"], &added["tls"]),
+        (&json!("東京"), &json!("https://10.0.0.5:9090/api"), &json!("pin"))
+    );
+    assert_eq!(key(), KEY);
+
+    // A key in the environment is for who asks for it: this changes the address only.
+    let changed = tidegate(&["set", "東京", "--url", "https://10.0.0.6:9090"], &[("TIDEGATE_API_KEY", "other")], "");
+    assert_eq!((&changed["url"], key().as_str()), (&json!("https://10.0.0.6:9090/api"), KEY));
+    tidegate(&["set", "東京"], &[("TIDEGATE_API_KEY", "other")], "");
+    assert_eq!(key(), "other");
+
+    tidegate(&["set", "東京", "--pin", &"ab".repeat(32), "--log-events", "false"], &[], "");
+    assert_eq!(fake.0.lock().unwrap().endpoints[0].log_events, Some(false));
+    assert_eq!(tidegate(&["trust", "東京"], &[], "")["pin"], json!(null));
+    assert_eq!(fake.0.lock().unwrap().endpoints[0].tls, TlsPolicy::Pin(None));
+    assert_eq!(tidegate(&["pause", "東京"], &[], "")["paused"], json!(true));
+    assert_eq!(tidegate(&["resume", "東京"], &[], "")["paused"], json!(false));
+    assert_eq!(tidegate(&["list"], &[], "")["endpoints"][0]["name"], json!("東京"));
+    assert_eq!(tidegate(&["remove", "東京", "--purge", "--yes"], &[], ""), json!({"removed": "東京", "purged": true}));
+    assert_eq!(fake.0.lock().unwrap().purged, ["東京"]);
+    assert!(!printed.contains(KEY) && !printed.contains("other"), "{printed}");
+}
+
+#[test]
+fn what_the_recorder_refuses_is_told_with_its_reason_and_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let fake = Fake::default();
+    let at = serve(&fake, directory.path(), None);
+    let add = ["endpoint", "add", "tokyo", "http://10.0.0.5:9090", "--no-api-key", &at];
+    assert_eq!(run(directory.path(), &add).code, 0);
+    for (arguments, code, reason) in [
+        (&add[..], 2, "taken"),
+        (&["endpoint", "pause", "paris", &at], 2, "no endpoint named `paris`"),
+        (&["endpoint", "trust", "tokyo", &at], 2, "pins no certificate"),
+        (&["tunnels", "--endpoint", "paris", &at], 2, "no endpoint named `paris`"),
+        (&["tunnels", "tokyo/cccc0000", &at], 2, "no tunnel `tokyo/cccc0000`"),
+    ] {
+        let ran = run(directory.path(), arguments);
+        assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(reason), "{arguments:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn tunnels_are_listed_shown_and_found_by_what_is_unique() {
+    let directory = tempfile::tempdir().unwrap();
+    let fake = Fake::default();
+    let at = serve(&fake, directory.path(), None);
+    run(directory.path(), &["endpoint", "add", "tokyo", "http://10.0.0.5:9090", "--no-api-key", &at]);
+    let list = run(directory.path(), &["tunnels", &at]);
+    assert!(list.stdout.contains("tokyo/aaaa0000") && list.stdout.contains("tokyo/bbbb0000"), "{}", list.stdout);
+    assert!(!list.stdout.contains('\u{1b}'), "an alias must not colour the screen");
+    assert_eq!(run(directory.path(), &["tunnels", &at, "--json"]).json()["tunnels"][0]["instance_id"], json!("aaaa0000"));
+    let one = run(directory.path(), &["tunnels", "tokyo/bbbb0000", &at, "--json"]);
+    assert_eq!(one.json()["instance_id"], json!("bbbb0000"));
+    let several = run(directory.path(), &["tunnels", "web\u{1b}[31m", &at]);
+    assert_eq!(several.code, 2);
+    assert!(several.stderr.contains("tokyo/aaaa0000") && several.stderr.contains("tokyo/bbbb0000"), "{}", several.stderr);
+}
+
+#[test]
+fn stats_and_flush_print_the_documents_of_the_interface() {
+    let directory = tempfile::tempdir().unwrap();
+    let fake = Fake::default();
+    let at = serve(&fake, directory.path(), None);
+    let stats = run(directory.path(), &["stats", &at, "--json"]).json();
+    assert_eq!((&stats["process"]["pid"], &stats["mode"]), (&json!(4711), &json!("batched")));
+    assert!(run(directory.path(), &["stats", &at]).stdout.contains("pid 4711"));
+    assert_eq!(run(directory.path(), &["flush", &at, "--json"]).json(), json!({"committed": 7, "waiting": 0, "error": null}));
+
+    fake.0.lock().unwrap().broken = Some("the database is locked".to_owned());
+    let failed = run(directory.path(), &["flush", &at, "--json"]);
+    assert_eq!((failed.code, failed.json()), (4, json!({"committed": 0, "waiting": 7, "error": "the database is locked"})));
+    assert!(failed.stderr.contains("the database is locked"), "{}", failed.stderr);
+}
+
+#[test]
+fn the_token_of_the_configuration_is_sent_and_a_wrong_one_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = serve(&Fake::default(), directory.path(), Some("the-right-token"));
+    let with = |token: &str| run_with(directory.path(), &["stats", &at, "--json"], &[("TIDEGATE_HTTP__TOKEN", token)], "");
+    assert_eq!(with("the-right-token").code, 0);
+    let wrong = with("the-wrong-token");
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.stderr.contains("not http.token") && !wrong.stderr.contains("the-wrong-token"), "{}", wrong.stderr);
+    assert_eq!(run(directory.path(), &["stats", &at]).code, 2, "no token");
+    assert_eq!(run(directory.path(), &["flush", &at]).code, 2, "no token");
+}
+
+#[test]
+fn the_recorder_of_another_database_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let fake = Fake::default();
+    let at = serve(&fake, directory.path(), None);
+    let other = tempfile::tempdir().unwrap();
+    let ran = run(other.path(), &["flush", &at]);
+    assert_eq!(ran.code, 3);
+    assert!(ran.stderr.contains("not the recorder of this database"), "{}", ran.stderr);
+    run(other.path(), &["endpoint", "add", "tokyo", "http://10.0.0.5:9090", "--no-api-key", &at]);
+    assert!(fake.0.lock().unwrap().endpoints.is_empty(), "added to the wrong recorder");
+}
+
+#[test]
+fn a_listener_that_never_answers_is_told_from_a_recorder_that_is_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = format!("--set=http.listen={}", mute.local_addr().unwrap());
+    let ran = run(directory.path(), &["stats", &at]);
+    assert!(ran.stderr.contains("no answer within"), "{}", ran.stderr);
+    let off = run(directory.path(), &["stats", &nobody()]);
+    assert!(!off.stderr.contains("no answer"), "{}", off.stderr);
+}

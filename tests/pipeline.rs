@@ -1,0 +1,394 @@
+//! The real actors on paused time: messages in, rows out. Disk, database and clock are virtual, nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use tidegate::actors::buffer::{Append, FlushAnswer, FlushNow, Refused};
+use tidegate::actors::cache::Apply;
+use tidegate::actors::history_worker::Observe;
+use tidegate::blocking::Blocking;
+use tidegate::clock::{Clock, Timestamp, VirtualClock};
+use tidegate::endpoint::{ApiKey, TlsPolicy};
+use tidegate::event::{Bunch, Counters, EndpointId, Event, EventKind, InstanceConfig, InstanceId, Record, Sample, TunnelKey};
+use tidegate::id::EventId;
+use tidegate::journal::MemoryDisk;
+use tidegate::pipeline::{self, Parts, Settings, Shutdown};
+use tidegate::recorder::RecorderHandle;
+use tidegate::store::memory::{Fault, MemoryDatabase};
+use tidegate::store::{EndpointChange, FlushCause, NewEndpoint, Store};
+use tidegate::transport::{OpenStream, Target, Transport, TransportError};
+
+/// 2026-11-23T14:20:00Z.
+const START: Timestamp = Timestamp(1_795_443_600_000_000);
+
+/// Nobody listens anywhere.
+struct NoMasters;
+
+impl Transport for NoMasters {
+    fn events(&self, _: &Target) -> LocalBoxFuture<'static, Result<OpenStream, TransportError>> {
+        async { Err(TransportError::Refused) }.boxed_local()
+    }
+
+    fn get(&self, _: &Target, _: &'static str) -> LocalBoxFuture<'static, Result<Bytes, TransportError>> {
+        async { Err(TransportError::Refused) }.boxed_local()
+    }
+}
+
+/// A recorder over virtual parts that outlive it.
+struct World {
+    clock: Arc<VirtualClock>,
+    disk: Arc<MemoryDisk>,
+    database: MemoryDatabase,
+    settings: Settings,
+    /// Of the last injected event.
+    last_id: i64,
+}
+
+impl World {
+    fn new(settings: Settings) -> Self {
+        let clock = VirtualClock::starting_at(START);
+        Self { clock, disk: Arc::new(MemoryDisk::new()), database: MemoryDatabase::default(), settings, last_id: 0 }
+            .with_endpoint()
+    }
+
+    /// The endpoint whose events are injected. Paused, since nobody listens there.
+    fn with_endpoint(self) -> Self {
+        let new = NewEndpoint {
+            name: "tokyo".to_owned(),
+            url: "http://127.0.0.1:1".parse().unwrap(),
+            api_key: ApiKey::new("key"),
+            tls: TlsPolicy::Verify,
+            log_events: None,
+        };
+        let mut store = self.database.store();
+        let id = store.add_endpoint(&new, START).unwrap();
+        store.change_endpoint(id, &EndpointChange { paused: Some(true), ..EndpointChange::default() }, START).unwrap();
+        self
+    }
+
+    async fn start(&self) -> RecorderHandle {
+        let parts = Parts {
+            clock: self.clock.clone(),
+            blocking: Blocking::immediate(),
+            transport: std::rc::Rc::new(NoMasters),
+            store: Box::new(self.database.store()),
+            disk: self.disk.clone(),
+            rng: fastrand::Rng::with_seed(7),
+        };
+        let (waiting, _) = tokio::sync::watch::channel(None);
+        pipeline::start(parts, self.settings.clone(), &waiting).await.expect("it starts")
+    }
+
+    /// Updates of one instance, one per event; sent to all three actors as an SseIngestActor does.
+    fn bunch(&mut self, count: usize) -> Arc<Bunch> {
+        let endpoint = EndpointId(1);
+        let records = (0..count).map(|_| {
+            self.last_id += 1;
+            let counters = Counters { tcp_rx: self.last_id as u64 * 10, ..Counters::default() };
+            Record::Event(Event {
+                id: EventId(self.last_id),
+                endpoint,
+                received_at: self.clock.wall(),
+                event_time: None,
+                kind: EventKind::Update,
+                instance: InstanceId::from("9545ac3d"),
+                sample: Some(Sample { counters, ..Sample::default() }),
+                config: (self.last_id == 1).then(|| Arc::new(InstanceConfig::default())),
+                detail: None,
+                logs: None,
+                stored: true,
+            })
+        });
+        Arc::new(Bunch { endpoint, records: records.collect() })
+    }
+
+    async fn inject(&mut self, recorder: &RecorderHandle, count: usize) -> Result<(), Refused> {
+        let bunch = self.bunch(count);
+        let applied = recorder.actors.cache.send(Apply(bunch.clone()));
+        let observed = recorder.actors.history.send(Observe(bunch.clone()));
+        let journaled = recorder.actors.buffer.send(Append(bunch));
+        applied.await.expect("the CacheActor runs");
+        observed.await.expect("the HistoryWorkerActor runs");
+        journaled.await.expect("the BufferActor runs").map_err(|refusal| refusal.reason)
+    }
+
+    fn stored_ids(&self) -> Vec<i64> {
+        self.database.with_tables(|tables| tables.records.keys().map(|id| id.0).collect())
+    }
+
+    fn flushes(&self) -> Vec<(FlushCause, u64)> {
+        self.database
+            .with_tables(|tables| tables.flushes.iter().map(|flush| (flush.info.cause, flush.committed.written)).collect())
+    }
+}
+
+fn on_paused_time<F: Future<Output = ()> + 'static>(test: impl FnOnce() -> F) {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let system = actix::System::with_tokio_rt(runtime);
+    system.block_on(async { test().await });
+}
+
+async fn pass(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_thousand_events_are_flushed_at_once_and_the_rest_at_the_hour() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        let recorder = world.start().await;
+        for _ in 0..15 {
+            world.inject(&recorder, 100).await.unwrap();
+        }
+        pass(Duration::from_secs(1)).await;
+        assert_eq!(world.flushes(), [(FlushCause::Threshold, 1000)]);
+        assert_eq!(recorder.stats().optimized_storage.buffer_size, 500);
+        pass(40 * MINUTE).await;
+        assert_eq!(world.flushes(), [(FlushCause::Threshold, 1000), (FlushCause::Hourly, 500)]);
+        world.database.with_tables(|tables| {
+            let hourly = &tables.flushes[1].info;
+            assert_eq!(hourly.boundary, Some(Timestamp(START.0 + 40 * Timestamp::MINUTE)));
+            assert!(hourly.cut_at.since(hourly.boundary.unwrap()) < Duration::from_secs(1));
+            assert_eq!(tables.history.len(), 1, "one minute of one tunnel");
+        });
+        let summary = recorder.actors.pipeline.send(Shutdown).await.unwrap();
+        assert_eq!((summary.flushed, summary.left_in_journal, summary.late), (0, 0, vec![]));
+        assert_eq!(world.stored_ids(), (1..=1500).collect::<Vec<_>>());
+        assert!(world.disk.names().is_empty(), "{:?}", world.disk.names());
+    });
+}
+
+#[test]
+fn a_bunch_that_passes_the_threshold_is_split_exactly_there() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        let recorder = world.start().await;
+        world.inject(&recorder, 2_345).await.unwrap();
+        pass(Duration::from_secs(1)).await;
+        assert_eq!(world.flushes(), [(FlushCause::Threshold, 1000), (FlushCause::Threshold, 1000)]);
+        assert_eq!(recorder.stats().optimized_storage.buffer_size, 345);
+    });
+}
+
+#[test]
+fn an_empty_hour_is_kept_and_recorded() {
+    on_paused_time(|| async {
+        let world = World::new(Settings::default());
+        let recorder = world.start().await;
+        pass(3 * 60 * MINUTE).await;
+        assert_eq!(world.flushes(), [(FlushCause::Hourly, 0); 3]);
+        assert!(recorder.stats().optimized_storage.last_flush_time.unwrap().starts_with("2026-11-23 17:00:00"));
+    });
+}
+
+#[test]
+fn a_flush_on_request_answers_with_what_it_committed() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        let recorder = world.start().await;
+        world.inject(&recorder, 42).await.unwrap();
+        let answer = recorder.actors.buffer.send(FlushNow).await.unwrap();
+        assert_eq!(answer, FlushAnswer { committed: 42, waiting: 0, error: None });
+        let nothing = recorder.actors.buffer.send(FlushNow).await.unwrap();
+        assert_eq!(nothing, FlushAnswer::default());
+        assert_eq!(world.flushes(), [(FlushCause::Manual, 42)]);
+    });
+}
+
+#[test]
+fn a_flush_on_request_while_the_database_is_down_says_so_and_loses_nothing() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        let recorder = world.start().await;
+        world.database.set_down(Some("no connection"));
+        world.inject(&recorder, 42).await.unwrap();
+        let answer = recorder.actors.buffer.send(FlushNow).await.unwrap();
+        assert_eq!((answer.committed, answer.waiting), (0, 42));
+        assert!(answer.error.unwrap().contains("no connection"));
+        world.database.set_down(None);
+        pass(2 * MINUTE).await;
+        assert_eq!(world.stored_ids().len(), 42);
+    });
+}
+
+#[test]
+fn a_shutdown_while_the_database_is_down_leaves_all_in_the_journal_and_the_next_start_stores_it() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        let recorder = world.start().await;
+        world.inject(&recorder, 1_200).await.unwrap();
+        pass(Duration::from_secs(1)).await;
+        world.database.set_down(Some("no connection"));
+        world.inject(&recorder, 900).await.unwrap();
+        let summary = recorder.actors.pipeline.send(Shutdown).await.unwrap();
+        assert_eq!((summary.flushed, summary.left_in_journal), (0, 1_100));
+        world.database.set_down(None);
+        let again = world.start().await;
+        pass(Duration::from_secs(1)).await;
+        assert_eq!(world.stored_ids(), (1..=2_100).collect::<Vec<_>>());
+        assert_eq!(again.stats().optimized_storage.rows_skipped, 1_000, "of the batch whose segment live state still needed");
+        let summary = again.actors.pipeline.send(Shutdown).await.unwrap();
+        assert_eq!(summary.left_in_journal, 0);
+        assert!(world.disk.names().is_empty(), "{:?}", world.disk.names());
+    });
+}
+
+/// A kill is a recorder that is no longer spoken to: its actors are dropped with their System, the disk keeps what was
+/// written.
+#[test]
+fn a_killed_recorder_loses_nothing_that_was_acknowledged_and_stores_nothing_twice() {
+    let disk = Arc::new(MemoryDisk::new());
+    let database = MemoryDatabase::default();
+    let mut last_id = 0;
+    for round in 0..5 {
+        let (disk_then, database) = (disk.clone(), database.clone());
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        last_id = actix::System::with_tokio_rt(runtime).block_on(async move {
+            let mut world = World { disk: disk_then, database, last_id, ..World::new(Settings::default()) };
+            if round == 0 {
+                world = world.with_endpoint();
+            }
+            let recorder = world.start().await;
+            world.database.fail_next([Fault::DoubtStored, Fault::DoubtLost]);
+            for _ in 0..(3 + round) {
+                world.inject(&recorder, 700).await.unwrap();
+            }
+            world.last_id
+        });
+        disk.kill();
+    }
+    on_paused_time(move || async move {
+        let world = World { disk, database, last_id, ..World::new(Settings::default()) };
+        let recorder = world.start().await;
+        recorder.actors.pipeline.send(Shutdown).await.unwrap();
+        assert_eq!(world.stored_ids(), (1..=last_id).collect::<Vec<_>>());
+        let (deltas, first) =
+            world.database.with_tables(|tables| (tables.history.values().map(|row| row.delta.tcp_rx).sum::<u64>(), 10));
+        assert_eq!(deltas, last_id as u64 * 10 - first, "history adds up across kills");
+    });
+}
+
+#[test]
+fn while_the_database_is_down_batches_wait_on_disk_beyond_the_memory_bound_and_are_stored_in_order() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings { memory_events_max: 3_000, ..Settings::default() });
+        let recorder = world.start().await;
+        world.database.set_down(Some("no connection"));
+        for _ in 0..20 {
+            world.inject(&recorder, 1_000).await.unwrap();
+            pass(MINUTE).await;
+        }
+        let storage = recorder.stats().optimized_storage;
+        assert_eq!((storage.buffer_size, storage.waiting_batches), (20_000, 20));
+        assert!(storage.buffer_usage_pct > 1_999.0);
+        assert!(recorder.ready().unwrap_err().contains("no connection"));
+        world.database.set_down(None);
+        pass(2 * MINUTE).await;
+        assert_eq!(world.stored_ids(), (1..=20_000).collect::<Vec<_>>());
+        let firsts: Vec<i64> = world.database.with_tables(|tables| tables.flushes.iter().map(|flush| flush.first.0).collect());
+        assert!(firsts.is_sorted(), "{firsts:?}");
+        assert!(recorder.ready().is_ok());
+    });
+}
+
+#[test]
+fn a_full_journal_refuses_the_new_and_keeps_the_old() {
+    on_paused_time(|| async {
+        let mut settings = Settings::default();
+        settings.limits.journal_bytes_max = 60_000;
+        let mut world = World::new(settings);
+        let recorder = world.start().await;
+        world.database.set_down(Some("no connection"));
+        let mut accepted = 0;
+        let refused = loop {
+            match world.inject(&recorder, 100).await {
+                Ok(()) => accepted += 100,
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!(refused, Refused::JournalFull);
+        assert!(accepted > 500, "{accepted}");
+        world.database.set_down(None);
+        pass(60 * MINUTE).await;
+        assert_eq!(world.stored_ids(), (1..=accepted).collect::<Vec<_>>());
+        assert_eq!(world.inject(&recorder, 100).await, Ok(()), "there is room again");
+    });
+}
+
+#[test]
+fn a_disk_without_room_refuses_and_works_again_when_there_is_room() {
+    on_paused_time(|| async {
+        let mut settings = Settings::default();
+        settings.limits.free_bytes_min = 0;
+        let mut world = World::new(settings);
+        let recorder = world.start().await;
+        world.inject(&recorder, 10).await.unwrap();
+        world.disk.set_capacity(Some(world.disk.used_bytes() + 100));
+        assert_eq!(world.inject(&recorder, 10).await, Err(Refused::DiskFull));
+        world.disk.set_capacity(None);
+        world.inject(&recorder, 10).await.unwrap();
+        recorder.actors.pipeline.send(Shutdown).await.unwrap();
+        let expected: Vec<i64> = (1..=10).chain(21..=30).collect();
+        assert_eq!(world.stored_ids(), expected);
+    });
+}
+
+#[test]
+fn live_state_reaches_the_database_within_the_sync_interval_and_is_not_written_when_nothing_changed() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        let recorder = world.start().await;
+        let key = TunnelKey { endpoint: EndpointId(1), instance: InstanceId::from("9545ac3d") };
+        world.inject(&recorder, 3).await.unwrap();
+        pass(Duration::from_millis(5_100)).await;
+        world.database.with_tables(|tables| assert_eq!(tables.samples[&key].0.counters.tcp_rx, 30));
+        let before = world.database.with_tables(|tables| tables.transactions);
+        pass(10 * MINUTE).await;
+        assert_eq!(world.database.with_tables(|tables| tables.transactions), before);
+    });
+}
+
+#[test]
+fn a_step_of_the_wall_clock_moves_the_boundary_and_none_is_kept_twice() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        let recorder = world.start().await;
+        world.inject(&recorder, 5).await.unwrap();
+        // To 17:30: three boundaries pass at once.
+        world.clock.step(190 * Timestamp::MINUTE);
+        pass(Duration::from_secs(6)).await;
+        let info = world.database.with_tables(|tables| tables.flushes[0].info);
+        assert_eq!(info.boundary, Some(Timestamp(START.0 + 160 * Timestamp::MINUTE)));
+        assert_eq!(info.skipped_boundaries, 2);
+        // Back to 14:20: the next boundary is 18:00, but no event waits longer than an hour.
+        world.clock.step(-190 * Timestamp::MINUTE);
+        world.inject(&recorder, 5).await.unwrap();
+        pass(70 * MINUTE).await;
+        let (count, last) = world.database.with_tables(|tables| (tables.flushes.len(), tables.flushes.last().unwrap().info));
+        assert_eq!((count, last.cause, last.boundary), (2, FlushCause::Hourly, None));
+    });
+}
+
+#[test]
+fn the_last_boundary_kept_survives_a_restart() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        let recorder = world.start().await;
+        world.inject(&recorder, 5).await.unwrap();
+        pass(45 * MINUTE).await;
+        recorder.actors.pipeline.send(Shutdown).await.unwrap();
+        pass(130 * MINUTE).await;
+        let _again = world.start().await;
+        pass(Duration::from_secs(1)).await;
+        let boundaries: Vec<_> = world.database.with_tables(|tables| {
+            tables.flushes.iter().filter_map(|flush| flush.info.boundary.map(|at| (at, flush.info.skipped_boundaries))).collect()
+        });
+        let hour = |hours: i64| Timestamp(START.0 + (40 + hours * 60) * Timestamp::MINUTE);
+        assert_eq!(boundaries, [(hour(0), 0), (hour(2), 1)]);
+    });
+}
