@@ -7,7 +7,7 @@ use super::observation::Seen;
 use super::options::{FaultKind, Plan};
 use super::shared::{Death, Shared};
 use crate::clock::Timestamp;
-use crate::journal::memory_disk::{Call, Fault, MemoryDisk};
+use crate::journal::{Call, Fault, MemoryDisk};
 
 /// Before this time nothing goes wrong, so that each run sees a recorder at work.
 const QUIET_AT_FIRST: Duration = Duration::from_secs(120);
@@ -92,7 +92,8 @@ impl Agenda {
         match kind {
             FaultKind::DatabaseDown => {
                 shared.going().database_down = true;
-                lasting = Some(rng.u64(1..[10, 300, 5_400][rng.usize(0..3)]));
+                let most = [10, 300, 5_400][rng.usize(0..3)];
+                lasting = Some(rng.u64(1..most));
             }
             FaultKind::DatabaseSlow => {
                 shared.going().database_slow = true;

@@ -7,9 +7,9 @@ use super::observation::{Answer, Seen};
 use super::shared::{Point, Shared};
 use crate::event::Record;
 use crate::journal::disk::{Disk, DiskFile};
-use crate::journal::memory_disk::MemoryDisk;
+use crate::journal::MemoryDisk;
 use crate::journal::record::FRAME_HEADER_BYTES;
-use crate::journal::segment::HEADER_BYTES;
+use crate::journal::HEADER_BYTES;
 use crate::store::HistoryBatch;
 
 /// See the module.

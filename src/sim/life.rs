@@ -19,7 +19,7 @@ use crate::actors::cache::ReadTunnels;
 use crate::blocking::Blocking;
 use crate::endpoint::{ApiKey, EndpointStatus};
 use crate::event::{EndpointId, TunnelKey};
-use crate::journal::memory_disk::MemoryDisk;
+use crate::journal::MemoryDisk;
 use crate::pipeline::{self, Parts};
 use crate::recorder::RecorderHandle;
 use crate::store::EndpointChange;
@@ -193,7 +193,8 @@ impl World {
         for number in refused {
             let key = self.places[number].with(|living| living.master.api_key().to_owned());
             let change = EndpointChange { api_key: Some(ApiKey::new(&key)), ..EndpointChange::default() };
-            let entered = recorder.change_endpoint(&endpoint_name(number), change);
+            let name = endpoint_name(number);
+            let entered = recorder.change_endpoint(&name, change);
             tokio::select! {
                 biased;
                 () = crash::over(&self.shared) => {

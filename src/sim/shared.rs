@@ -103,7 +103,8 @@ impl State {
     /// A life is over; the next one begins after this time.
     pub fn end_life(&self, away: Duration) {
         let mut time = lock(&self.time);
-        time.before += time.began.take().map_or(Duration::ZERO, |began| began.elapsed()) + away;
+        let lived = time.began.take().map_or(Duration::ZERO, |began| began.elapsed());
+        time.before += lived + away;
     }
 
     /// True time since the beginning.

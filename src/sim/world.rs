@@ -22,7 +22,7 @@ use super::transport::{Living, Place};
 use super::database;
 use crate::clock::{Clock, Stopwatch};
 use crate::endpoint::{ApiKey, MasterUrl, TlsPolicy};
-use crate::journal::memory_disk::MemoryDisk;
+use crate::journal::MemoryDisk;
 use crate::store::{NewEndpoint, StoreError};
 
 /// A simulation could not be run.
