@@ -43,6 +43,13 @@ impl Default for InstanceId {
     }
 }
 
+/// So that maps can be asked by the text of an event without making an id of it.
+impl std::borrow::Borrow<str> for InstanceId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl From<&str> for InstanceId {
     fn from(value: &str) -> Self {
         Self(Arc::from(value))

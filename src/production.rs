@@ -60,7 +60,7 @@ pub async fn start(config: &Config, waiting: &watch::Sender<Option<String>>) -> 
     let parts = Parts {
         clock: Arc::new(SystemClock),
         blocking: Blocking::Threads,
-        transport: std::rc::Rc::new(HttpTransport),
+        transport: std::rc::Rc::new(HttpTransport::new()),
         store,
         disk,
         rng,

@@ -49,7 +49,7 @@ async fn answering(answer: impl Into<Vec<u8>>) -> (u16, tokio::task::JoinHandle<
 
 async fn error_for(answer: &str) -> TransportError {
     let (port, _) = answering(answer).await;
-    match HttpTransport.events(&target(false, port, TlsPolicy::Verify)).await {
+    match HttpTransport::new().events(&target(false, port, TlsPolicy::Verify)).await {
         Ok(_) => panic!("`{answer}` was taken for an event stream"),
         Err(error) => error,
     }
@@ -59,7 +59,7 @@ async fn error_for(answer: &str) -> TransportError {
 fn an_event_stream_is_passed_on_in_the_pieces_in_which_it_arrives_and_ends_cleanly() {
     run(async {
         let (port, asked) = answering(format!("{STREAM_HEAD}3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")).await;
-        let stream = HttpTransport.events(&target(false, port, TlsPolicy::Verify)).await.unwrap();
+        let stream = HttpTransport::new().events(&target(false, port, TlsPolicy::Verify)).await.unwrap();
         let pieces: Vec<_> = stream.body.map(|piece| piece.unwrap()).collect().await;
         assert_eq!(pieces.concat(), b"abcde");
         let head = asked.await.unwrap();
@@ -73,7 +73,7 @@ fn an_event_stream_is_passed_on_in_the_pieces_in_which_it_arrives_and_ends_clean
 fn a_stream_that_is_closed_in_mid_body_is_broken_and_not_ended() {
     run(async {
         let (port, _) = answering(format!("{STREAM_HEAD}3\r\nabc\r\n5\r\nde")).await;
-        let stream = HttpTransport.events(&target(false, port, TlsPolicy::Verify)).await.unwrap();
+        let stream = HttpTransport::new().events(&target(false, port, TlsPolicy::Verify)).await.unwrap();
         let last = stream.body.collect::<Vec<_>>().await.pop().unwrap();
         assert!(matches!(last, Err(TransportError::Broken { .. })), "{last:?}");
     });
@@ -114,11 +114,11 @@ fn a_closed_port_is_refused_and_a_name_without_address_is_not_resolved() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let refused = HttpTransport.get(&target(false, port, TlsPolicy::Verify), "/info").await.unwrap_err();
+        let refused = HttpTransport::new().get(&target(false, port, TlsPolicy::Verify), "/info").await.unwrap_err();
         assert_eq!(refused, TransportError::Refused);
         let mut nowhere = target(false, port, TlsPolicy::Verify);
         nowhere.url.host = "no-such-host.invalid".to_owned();
-        let unresolved = HttpTransport.get(&nowhere, "/info").await.unwrap_err();
+        let unresolved = HttpTransport::new().get(&nowhere, "/info").await.unwrap_err();
         assert!(matches!(unresolved, TransportError::Resolve { .. }), "{unresolved}");
     });
 }
@@ -132,7 +132,7 @@ fn a_master_that_accepts_and_never_answers_is_given_up_after_the_limit() {
         let asking = tokio::task::LocalSet::new();
         asking
             .run_until(async {
-                let asked = tokio::task::spawn_local(HttpTransport.events(&target(false, port, TlsPolicy::Verify)));
+                let asked = tokio::task::spawn_local(HttpTransport::new().events(&target(false, port, TlsPolicy::Verify)));
                 let (mut silent, _) = listener.accept().await.unwrap();
                 head_of(&mut silent).await;
                 tokio::time::pause();
@@ -154,7 +154,7 @@ fn dropping_the_stream_closes_the_connection() {
             stream.write_all(STREAM_HEAD.as_bytes()).await.unwrap();
             stream.read(&mut [0; 1]).await
         });
-        let stream = HttpTransport.events(&target(false, port, TlsPolicy::Verify)).await.unwrap();
+        let stream = HttpTransport::new().events(&target(false, port, TlsPolicy::Verify)).await.unwrap();
         drop(stream);
         assert!(matches!(server.await.unwrap(), Ok(0) | Err(_)));
     });
@@ -200,14 +200,14 @@ fn a_self_signed_certificate_is_judged_as_the_policy_says() {
         let (port, certificate) = tls_master().await;
         let shown = Fingerprint(Sha256::digest(&certificate).into());
         for policy in [TlsPolicy::Insecure, TlsPolicy::Pin(None), TlsPolicy::Pin(Some(shown))] {
-            let stream = HttpTransport.events(&target(true, port, policy.clone())).await;
+            let stream = HttpTransport::new().events(&target(true, port, policy.clone())).await;
             let stream = stream.unwrap_or_else(|error| panic!("{policy:?}: {error}"));
             assert_eq!(stream.certificate, Some(shown), "{policy:?}");
             let pieces: Vec<_> = stream.body.map(|piece| piece.unwrap()).collect().await;
             assert_eq!(pieces.concat(), b"ok");
         }
         let other = TlsPolicy::Pin(Some(Fingerprint([7; 32])));
-        let changed = HttpTransport.events(&target(true, port, other)).await.err().unwrap();
+        let changed = HttpTransport::new().events(&target(true, port, other)).await.err().unwrap();
         assert_eq!(changed, TransportError::PinMismatch { expected: Fingerprint([7; 32]).to_string(), shown: shown.to_string() });
         assert!(changed.needs_a_person());
     });
@@ -221,11 +221,11 @@ fn a_certificate_of_an_unknown_issuer_is_not_trusted_and_the_error_says_what_to_
         let other = rcgen::generate_simple_self_signed(vec!["elsewhere".to_owned()]).unwrap();
         let ca = directory.path().join("ca.pem");
         std::fs::write(&ca, other.cert.pem()).unwrap();
-        let error = HttpTransport.events(&target(true, port, TlsPolicy::VerifyWith(ca))).await.err().unwrap();
+        let error = HttpTransport::new().events(&target(true, port, TlsPolicy::VerifyWith(ca))).await.err().unwrap();
         assert!(matches!(error, TransportError::Untrusted { .. }), "{error}");
         assert!(error.to_string().contains("--tls pin"), "{error}");
         let missing = TlsPolicy::VerifyWith(directory.path().join("missing.pem"));
-        let error = HttpTransport.events(&target(true, port, missing)).await.err().unwrap();
+        let error = HttpTransport::new().events(&target(true, port, missing)).await.err().unwrap();
         assert!(error.to_string().contains("missing.pem"), "{error}");
     });
 }
@@ -241,7 +241,7 @@ fn an_https_url_to_a_clear_text_master_is_told_apart() {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request").await;
             let _ = stream.shutdown().await;
         });
-        let error = HttpTransport.events(&target(true, port, TlsPolicy::Insecure)).await.err().unwrap();
+        let error = HttpTransport::new().events(&target(true, port, TlsPolicy::Insecure)).await.err().unwrap();
         assert!(matches!(error, TransportError::Tls { ref detail } if detail.contains("http://")), "{error:?}");
     });
 }

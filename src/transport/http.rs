@@ -1,285 +1,401 @@
-//! The transport of production: HTTP/1.1 over TCP or TLS, one connection per request, each phase with a limit of its own.
-//!
-//! A library client would hide which phase failed, follow redirects unless told not to, and pool connections that are never
-//! used again; what is left after that is this file.
+//! The production transport: HTTP/1.1 by hyper over a TCP or TLS connection that is made here, so that it is known which
+//! phase failed or hung. Each call has a connection of its own, which closes when the answer or the stream is dropped.
 
+use std::cell::Cell;
+use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
-use futures_util::{FutureExt, StreamExt};
-use http_body_util::{BodyDataStream, BodyExt, Empty, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, LOCATION};
+use bytes::{Bytes, BytesMut};
+use futures_util::future::{FutureExt, LocalBoxFuture};
+use futures_util::stream::{Stream, StreamExt};
+use http_body_util::Empty;
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::{self, Connection};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, LOCATION, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
-use tokio_rustls::client::TlsStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 
-use super::{ANSWER_BYTES_MAX, OpenStream, Target, Transport, TransportError, tls};
+use super::tls::{Tls, handshake};
+use super::{ANSWER_BYTES_MAX, OpenStream, Target, Transport, TransportError};
 use crate::endpoint::{Fingerprint, MasterUrl};
+use crate::redact::Redactor;
 
-/// For the name server's answer.
-const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
-/// For each address: two lost SYNs are sent again within 3 s, a third within 7 s.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Addresses of a name that are tried.
-const ADDRESSES_MAX: usize = 3;
-/// For the TLS handshake.
-const TLS_WITHIN: Duration = Duration::from_secs(10);
-/// For the response head. A NodePass master in Rust is known that accepts and never answers; `/info` takes 0.1 s.
-const HEAD_WITHIN: Duration = Duration::from_secs(15);
-/// For the rest of a plain answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// An idle connection is probed after this time, since a Go master says nothing while nothing happens.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
-/// Time between probes; three unanswered ones end the connection.
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
-/// Bytes of an error answer that are looked at.
-const ERROR_BODY_BYTES_MAX: usize = 4 << 10;
+/// Time for the name server. Resolvers give up after 5 s by default and ask a second server.
+pub const RESOLVE_SECS: u64 = 10;
+/// Time for the TCP connection, over all addresses of the name. Two lost SYN packets fit into it.
+pub const CONNECT_SECS: u64 = 10;
+/// Time for the TLS handshake: two round trips and some computing on a small machine.
+pub const TLS_SECS: u64 = 10;
+/// Time for the response head. A known master accepts connections and never answers; `/info` takes 0.1 s by design.
+pub const HEAD_SECS: u64 = 15;
+/// Time for the whole answer of a plain `GET` after its head. The stream has no such limit.
+pub const ANSWER_SECS: u64 = 30;
 
-/// What a Go server says to clear-text HTTP on a TLS port.
-const GO_SPEAKS_TLS: &[u8] = b"Client sent an HTTP request to an HTTPS server";
+/// Idle time after which TCP asks whether the peer is there: most NAT tables forget a connection after minutes.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// Time between such questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Unanswered questions after which the peer is gone: one minute after the last byte at most.
+const KEEPALIVE_COUNT: u32 = 3;
+/// The same bound for bytes that were sent and not acknowledged.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 
-/// See the module.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct HttpTransport;
+/// Longest text of a peer that goes into an error message, in characters.
+const QUOTED_CHARS_MAX: usize = 200;
+/// Of an error answer, so much is read to look for a known sentence.
+const HINT_BYTES_MAX: usize = 4096;
+
+type Http = Connection<TokioIo<Io>, Empty<Bytes>>;
+
+/// Speaks to masters over the network. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct HttpTransport {
+    tls: Rc<Tls>,
+}
+
+impl HttpTransport {
+    /// A transport. Root certificates are read at the first connection that needs them.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    async fn call(self, target: Target, path: String, accept: &'static str) -> Result<Answer, TransportError> {
+        let mut answer = self.send(&target, &path, accept).await?;
+        let status = answer.response.status();
+        if status == StatusCode::OK {
+            return Ok(answer);
+        }
+        if status.is_redirection() {
+            let location = answer.response.headers().get(LOCATION).map_or("nowhere", |value| value.to_str().unwrap_or("?"));
+            return Err(TransportError::Redirect { location: quoted(location, &target) });
+        }
+        Err(match status.as_u16() {
+            401 => TransportError::WrongKey,
+            404 => TransportError::WrongPath { path },
+            400 => {
+                let start = timeout(Duration::from_secs(1), answer.body.read_all(HINT_BYTES_MAX)).await;
+                let start = start.ok().and_then(Result::ok).unwrap_or_default();
+                if memchr::memmem::find(&start, b"HTTP request to an HTTPS server").is_some() {
+                    TransportError::SpeaksTls
+                } else {
+                    TransportError::Status { status: 400, hint: "something between here and the master changes requests" }
+                }
+            }
+            status => TransportError::Status { status, hint: hint(status) },
+        })
+    }
+
+    async fn send(&self, target: &Target, path: &str, accept: &'static str) -> Result<Answer, TransportError> {
+        let url = &target.url;
+        let tcp = connect(url).await?;
+        let (io, certificate) = if url.https {
+            let config = self.tls.config(&target.tls).await?;
+            let limit = Limit { phase: "the TLS handshake", seconds: TLS_SECS };
+            let (stream, certificate) = limit.over(handshake(config, &target.tls, &url.host, tcp)).await?;
+            (Io::Tls(Box::new(stream)), certificate)
+        } else {
+            (Io::Plain(tcp), None)
+        };
+        let request = request(target, path, accept)?;
+        let limit = Limit { phase: "the response head", seconds: HEAD_SECS };
+        let (response, body) = limit.over(exchange(io, request)).await?;
+        Ok(Answer { response, body, certificate })
+    }
+}
 
 impl Transport for HttpTransport {
     fn events(&self, target: &Target) -> LocalBoxFuture<'static, Result<OpenStream, TransportError>> {
+        let call = self.clone().call(target.clone(), target.url.path("/events"), "text/event-stream");
         let target = target.clone();
         async move {
-            let path = target.url.path("/events");
-            let answer = request(&target, &path, "text/event-stream").await?;
-            let kind = content_type(&answer.response);
-            if !kind.starts_with("text/event-stream") {
-                return Err(TransportError::NotAMaster {
-                    detail: format!("{path} answers with `{kind}` and not with an event stream"),
-                });
-            }
-            let Answer { response, connection, certificate } = answer;
-            let mut body = BodyDataStream::new(response.into_body());
-            let body = futures_util::stream::poll_fn(move |cx| {
-                // Holds the connection for as long as the stream.
-                let _held = &connection;
-                body.poll_next_unpin(cx).map_err(|error| TransportError::Broken { detail: innermost(&error) })
-            });
-            Ok(OpenStream { body: body.boxed_local(), certificate })
+            let answer = call.await?;
+            expect_type(&answer.response, "text/event-stream", &target)?;
+            Ok(OpenStream { body: answer.body.boxed_local(), certificate: answer.certificate })
         }
         .boxed_local()
     }
 
     fn get(&self, target: &Target, call: &'static str) -> LocalBoxFuture<'static, Result<Bytes, TransportError>> {
+        let answer = self.clone().call(target.clone(), target.url.path(call), "application/json");
         let target = target.clone();
         async move {
-            let answer = request(&target, &target.url.path(call), "application/json").await?;
-            let collected = Limited::new(answer.response.into_body(), ANSWER_BYTES_MAX).collect();
-            match within(ANSWER_WITHIN, "the answer", collected).await? {
-                Ok(body) => Ok(body.to_bytes()),
-                Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                    Err(TransportError::TooLong { limit: ANSWER_BYTES_MAX })
-                }
-                Err(error) => Err(TransportError::Broken { detail: innermost(error.as_ref()) }),
-            }
+            let mut answer = answer.await?;
+            expect_type(&answer.response, "application/json", &target)?;
+            let limit = Limit { phase: "the answer", seconds: ANSWER_SECS };
+            limit.over(answer.body.read_all(ANSWER_BYTES_MAX)).await
         }
         .boxed_local()
     }
 }
 
-/// A response with status 200 and what keeps its body coming.
+/// What is waited for, and how long.
+struct Limit {
+    phase: &'static str,
+    seconds: u64,
+}
+
+impl Limit {
+    async fn over<T>(self, work: impl Future<Output = Result<T, TransportError>>) -> Result<T, TransportError> {
+        let Self { phase, seconds } = self;
+        match timeout(Duration::from_secs(seconds), work).await {
+            Ok(result) => result,
+            Err(_) => Err(TransportError::TimedOut { phase, seconds }),
+        }
+    }
+}
+
+/// A response whose head was read.
 struct Answer {
-    response: Response<Incoming>,
-    connection: Connection,
+    response: Response<()>,
+    body: BodyStream,
     certificate: Option<Fingerprint>,
 }
 
-/// Closes the connection when it is dropped.
-struct Connection(AbortHandle);
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn request(target: &Target, path: &str, accept: &'static str) -> Result<Answer, TransportError> {
-    let Target { url, api_key, tls } = target;
-    let mut key = HeaderValue::from_str(api_key.reveal()).map_err(|_| TransportError::UnusableKey)?;
-    key.set_sensitive(true);
-    let host = HeaderValue::from_str(&url.authority()).map_err(|error| TransportError::Resolve { detail: error.to_string() })?;
-    let request = Request::get(path)
-        .header(HOST, host)
-        .header(ACCEPT, accept)
-        .header("X-API-Key", key)
-        .body(Empty::<Bytes>::new())
-        .map_err(|_| TransportError::WrongPath { path: path.to_owned() })?;
-
-    let tcp = connect(url).await?;
-    let (socket, certificate) = if url.https {
-        let (stream, certificate) = within(TLS_WITHIN, "the TLS handshake", tls::handshake(tcp, &url.host, tls)).await??;
-        (Socket::Tls(Box::new(stream)), certificate)
-    } else {
-        (Socket::Plain(tcp), None)
-    };
-    let (mut sender, driver) =
-        http1::handshake(TokioIo::new(socket)).await.map_err(|error| TransportError::Broken { detail: innermost(&error) })?;
-    let connection = Connection(
-        tokio::spawn(async {
-            // Its errors reach the reader of the response.
-            let _ = driver.await;
-        })
-        .abort_handle(),
-    );
-    let response =
-        within(HEAD_WITHIN, "the response head", sender.send_request(request)).await?.map_err(|error| not_http(&error))?;
-    let response = accept_ok(response, path).await?;
-    Ok(Answer { response, connection, certificate })
-}
-
 async fn connect(url: &MasterUrl) -> Result<TcpStream, TransportError> {
-    let found = within(RESOLVE_WITHIN, "the name server", tokio::net::lookup_host((url.host.as_str(), url.port))).await?;
-    let addresses: Vec<SocketAddr> =
-        found.map_err(|error| TransportError::Resolve { detail: error.to_string() })?.take(ADDRESSES_MAX).collect();
-    let mut last = TransportError::Resolve { detail: "it has no address".to_owned() };
-    for address in addresses {
-        match within(CONNECT_WITHIN, "the connection", TcpStream::connect(address)).await {
-            Ok(Ok(tcp)) => {
-                keep_alive(&tcp);
-                return Ok(tcp);
+    let resolve = Limit { phase: "the name server", seconds: RESOLVE_SECS };
+    let addresses: Vec<_> = resolve
+        .over(async {
+            let found = lookup_host((url.host.as_str(), url.port)).await;
+            found.map(Iterator::collect).map_err(|error| TransportError::Resolve { detail: error.to_string() })
+        })
+        .await?;
+    let limit = Limit { phase: "the connection", seconds: CONNECT_SECS };
+    // Each address has its share of the time, so that one that swallows packets does not use up all of it.
+    let share = Duration::from_secs(CONNECT_SECS) / u32::try_from(addresses.len().max(1)).unwrap_or(1);
+    let tcp = limit
+        .over(async {
+            let mut last = TransportError::Resolve { detail: "the name has no address".to_owned() };
+            for address in addresses {
+                match timeout(share, TcpStream::connect(address)).await {
+                    Ok(Ok(tcp)) => return Ok(tcp),
+                    Ok(Err(error)) => last = connect_error(&error),
+                    Err(_) => last = TransportError::TimedOut { phase: "the connection", seconds: CONNECT_SECS },
+                }
             }
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => last = TransportError::Refused,
-            Ok(Err(error)) => last = TransportError::Unreachable { detail: error.to_string() },
-            Err(timed_out) => last = timed_out,
-        }
-    }
-    Err(last)
+            Err(last)
+        })
+        .await?;
+    keep_alive(&tcp).map_err(|error| TransportError::Unreachable { detail: error.to_string() })?;
+    Ok(tcp)
 }
 
-/// Has the system notice a peer that is gone: within a minute after 30 s of silence. A system that cannot is no reason
-/// not to connect: silence is also noticed by the events that do not come.
-fn keep_alive(tcp: &TcpStream) {
+fn connect_error(error: &io::Error) -> TransportError {
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        TransportError::Refused
+    } else {
+        TransportError::Unreachable { detail: error.to_string() }
+    }
+}
+
+fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(tcp);
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(3);
-    if let Err(error) = socket.set_tcp_keepalive(&keepalive) {
-        log::debug!("no TCP keep-alive: {error}");
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_COUNT);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    tcp.set_nodelay(true)
+}
+
+fn request(target: &Target, path: &str, accept: &'static str) -> Result<Request<Empty<Bytes>>, TransportError> {
+    let mut request = Request::get(path)
+        .header(HOST, target.url.authority())
+        .header(ACCEPT, accept)
+        .header(USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")));
+    if !target.api_key.reveal().is_empty() {
+        // A key that no header can carry cannot be the right one.
+        let mut key = HeaderValue::from_str(target.api_key.reveal()).map_err(|_| TransportError::WrongKey)?;
+        key.set_sensitive(true);
+        request = request.header("X-API-Key", key);
+    }
+    request.body(Empty::new()).map_err(|_| TransportError::WrongPath { path: path.to_owned() })
+}
+
+/// Sends the request and reads the response head, driving the connection meanwhile.
+async fn exchange(io: Io, request: Request<Empty<Bytes>>) -> Result<(Response<()>, BodyStream), TransportError> {
+    let first_bytes = Rc::new(Cell::new([0; 2]));
+    let io = io.watched(Rc::clone(&first_bytes));
+    let (mut sender, connection) = http1::Builder::new().handshake(TokioIo::new(io)).await.map_err(|error| broken(&error))?;
+    let mut connection = Some(Box::pin(connection));
+    let mut response = pin!(sender.send_request(request));
+    let response = std::future::poll_fn(|cx| {
+        if let Poll::Ready(result) = response.as_mut().poll(cx) {
+            return Poll::Ready(result);
+        }
+        poll_connection(&mut connection, cx);
+        response.as_mut().poll(cx)
+    });
+    let response = response.await.map_err(|error| {
+        // A TLS server that does not know HTTP answers with an alert record: type 21, version 3.
+        if error.is_parse() && first_bytes.get() == [21, 3] { TransportError::SpeaksTls } else { head_error(&error) }
+    })?;
+    let (head, body) = response.into_parts();
+    Ok((Response::from_parts(head, ()), BodyStream { connection, body, ended: false }))
+}
+
+/// Lets the connection work; errors of it reach the response or the body.
+fn poll_connection(connection: &mut Option<Pin<Box<Http>>>, cx: &mut Context<'_>) {
+    if connection.as_mut().is_some_and(|connection| connection.as_mut().poll(cx).is_ready()) {
+        *connection = None;
     }
 }
 
-async fn within<T>(limit: Duration, phase: &'static str, work: impl Future<Output = T>) -> Result<T, TransportError> {
-    tokio::time::timeout(limit, work).await.map_err(|_| TransportError::TimedOut { phase, seconds: limit.as_secs() })
+/// The body of a response together with the connection that it comes through: one cannot outlive the other.
+struct BodyStream {
+    connection: Option<Pin<Box<Http>>>,
+    body: Incoming,
+    ended: bool,
 }
 
-/// Passes a 200 on and tells everything else apart.
-async fn accept_ok(response: Response<Incoming>, path: &str) -> Result<Response<Incoming>, TransportError> {
-    let status = response.status();
-    if status == StatusCode::OK {
-        return Ok(response);
+impl BodyStream {
+    async fn read_all(&mut self, limit: usize) -> Result<Bytes, TransportError> {
+        let mut answer = BytesMut::new();
+        while let Some(piece) = self.next().await {
+            let piece = piece?;
+            if answer.len() + piece.len() > limit {
+                return Err(TransportError::TooLong { limit });
+            }
+            answer.extend_from_slice(&piece);
+        }
+        Ok(answer.freeze())
     }
-    if status.is_redirection() {
-        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or("an unnamed place");
-        return Err(TransportError::Redirect { location: without_user_info(location) });
+}
+
+impl Stream for BodyStream {
+    type Item = Result<Bytes, TransportError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        while !this.ended {
+            let mut frame = Pin::new(&mut this.body).poll_frame(cx);
+            if frame.is_pending() {
+                poll_connection(&mut this.connection, cx);
+                frame = Pin::new(&mut this.body).poll_frame(cx);
+            }
+            match ready!(frame) {
+                Some(Ok(frame)) => {
+                    // Trailers say nothing to us.
+                    if let Ok(data) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+                Some(Err(error)) => {
+                    this.ended = true;
+                    return Poll::Ready(Some(Err(broken(&error))));
+                }
+                None => this.ended = true,
+            }
+        }
+        Poll::Ready(None)
     }
-    Err(match status {
-        StatusCode::UNAUTHORIZED => TransportError::WrongKey,
-        StatusCode::NOT_FOUND => TransportError::WrongPath { path: path.to_owned() },
-        StatusCode::BAD_REQUEST if speaks_tls(response).await => TransportError::SpeaksTls,
-        _ => TransportError::Status { status: status.as_u16(), hint: hint(status) },
-    })
 }
 
-async fn speaks_tls(response: Response<Incoming>) -> bool {
-    let collected = Limited::new(response.into_body(), ERROR_BODY_BYTES_MAX).collect();
-    let Ok(Ok(body)) = within(ANSWER_WITHIN, "the answer", collected).await else { return false };
-    body.to_bytes().windows(GO_SPEAKS_TLS.len()).any(|window| window == GO_SPEAKS_TLS)
+fn expect_type<T>(response: &Response<T>, expected: &str, target: &Target) -> Result<(), TransportError> {
+    let found = response.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
+    let essence = found.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if essence == expected {
+        return Ok(());
+    }
+    let found = match (&*essence, found) {
+        ("text/html", _) => "it answers with a web page".to_owned(),
+        ("application/json", _) => "it answers with JSON where an event stream should come".to_owned(),
+        (_, Some(other)) => format!("it answers with `{}`", quoted(&other, target)),
+        (_, None) => "its answer has no content type".to_owned(),
+    };
+    Err(TransportError::NotAMaster { detail: format!("{found}; check host, port and prefix of the URL") })
 }
 
-fn hint(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        403 => "something in front of the master forbids it",
-        405 => "what answers there is not a NodePass API, or is an older one",
-        407 => "a proxy in between asks for a login",
-        429 => "something in front of the master limits requests; it is tried again",
-        502..=504 => "a proxy in front of the master does not reach it",
-        500.. => "the master or a proxy has a fault; look at its log",
+/// A peer's text for an error message: without secrets and control characters, not too long.
+fn quoted(text: &str, target: &Target) -> String {
+    let clean = Redactor::new([&target.api_key]).clean(text);
+    clean.as_str().chars().filter(|c| !c.is_control()).take(QUOTED_CHARS_MAX).collect()
+}
+
+fn hint(status: u16) -> &'static str {
+    match status {
+        403 => "it forbids access; check for a proxy or a firewall in front of it",
+        405 | 501 => "it does not know the request; check host and port",
+        407 => "a proxy in between wants a password",
+        429 => "it is asked too often",
+        502..=504 => "a proxy in front of it does not reach it; check that the master runs",
+        500.. => "it failed; see its log",
         _ => "check that the URL is that of a NodePass master",
     }
 }
 
-fn not_http(error: &hyper::Error) -> TransportError {
+fn head_error(error: &hyper::Error) -> TransportError {
     if error.is_parse() {
-        let detail = "what answers does not speak HTTP; if the master has tls=1 or tls=2, use an https:// URL";
-        TransportError::NotAMaster { detail: detail.to_owned() }
-    } else {
-        TransportError::Broken { detail: innermost(error) }
+        return TransportError::NotAMaster { detail: format!("it does not speak HTTP/1.1 ({error})") };
     }
+    broken(error)
 }
 
-fn content_type(response: &Response<Incoming>) -> String {
-    response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("no content type").to_owned()
+fn broken(error: &hyper::Error) -> TransportError {
+    let cause = std::error::Error::source(error).map(|cause| format!(" ({cause})")).unwrap_or_default();
+    TransportError::Broken { detail: format!("{error}{cause}") }
 }
 
-fn without_user_info(location: &str) -> String {
-    match url::Url::parse(location) {
-        Ok(mut url) => {
-            // Both fail only for URLs that cannot have user-info.
-            let _ = url.set_username("");
-            let _ = url.set_password(None);
-            url.to_string()
-        }
-        Err(_) => location.split('@').next_back().unwrap_or_default().to_owned(),
-    }
-}
-
-/// The words of the error that an error wraps, at the bottom: `connection reset by peer` and not `error reading a body`.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}
-
-/// A connection with or without TLS.
-enum Socket {
+/// The bytes below HTTP.
+enum Io {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    /// Plain, and the first two bytes that come are noted.
+    Watched(TcpStream, Rc<Cell<[u8; 2]>>, usize),
 }
 
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+impl Io {
+    fn watched(self, first_bytes: Rc<Cell<[u8; 2]>>) -> Self {
+        if let Self::Plain(tcp) = self { Self::Watched(tcp, first_bytes, 0) } else { self }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            Self::Watched(tcp, first_bytes, noted) => {
+                let before = buf.filled().len();
+                ready!(Pin::new(tcp).poll_read(cx, buf))?;
+                let mut bytes = first_bytes.get();
+                for byte in buf.filled()[before..].iter().take(2 - *noted) {
+                    bytes[*noted] = *byte;
+                    *noted += 1;
+                }
+                first_bytes.set(bytes);
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Plain(tcp) | Self::Watched(tcp, ..) => Pin::new(tcp).poll_write(cx, bytes),
             Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Plain(tcp) | Self::Watched(tcp, ..) => Pin::new(tcp).poll_flush(cx),
             Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Plain(tcp) | Self::Watched(tcp, ..) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }

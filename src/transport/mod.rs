@@ -96,9 +96,9 @@ pub enum TransportError {
     /// An `http` URL met a TLS port.
     #[error("the master speaks https there; use an https:// URL")]
     SpeaksTls,
-    /// The key has characters that no header can carry.
-    #[error("the API key has characters that cannot be sent; a NodePass key is 32 hex digits")]
-    UnusableKey,
+    /// An `https` URL met a port without TLS.
+    #[error("the master does not speak https there; use an http:// URL")]
+    SpeaksPlain,
     /// 401.
     #[error("the API key was not accepted (401); set the right one with `tidegate endpoint set NAME --api-key-file FILE`")]
     WrongKey,
@@ -150,8 +150,8 @@ impl TransportError {
             Self::Untrusted { .. }
             | Self::PinMismatch { .. }
             | Self::SpeaksTls
+            | Self::SpeaksPlain
             | Self::WrongKey
-            | Self::UnusableKey
             | Self::WrongPath { .. }
             | Self::Redirect { .. }
             | Self::NotAMaster { .. } => true,

@@ -1,0 +1,219 @@
+//! Questions to the master beside the stream: its version, what exists, and whether a silence means something.
+
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::SseIngestActor;
+use crate::event::{Gap, InstanceId, Record};
+use crate::id::EventId;
+use crate::ingest::tracker::Comparison;
+use crate::transport::TransportError;
+use crate::wire::{WireInstance, parse_instances};
+
+/// The `initial` events are over when none came for this long; they come all together.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// What the list of instances shows may still be on its way in the stream; it arrives within milliseconds.
+const SECOND_LOOK_AFTER: Duration = Duration::from_secs(2);
+
+/// When to ask again if the list could not be had after a (re)connect.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// A deadline that has just been moved is not looked at more often than this.
+const WATCH_MIN: Duration = Duration::from_millis(100);
+
+/// Longest version text that is kept, in characters.
+const VERSION_CHARS_MAX: usize = 40;
+
+/// `GET /instances` is under way, or its answer waits for a second look.
+pub(super) struct Question {
+    /// The last id given before it was asked: what has a higher one was told by the stream since.
+    mark: EventId,
+    /// Instances that the stream deleted since.
+    deleted: Vec<InstanceId>,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    ver: Option<String>,
+}
+
+impl SseIngestActor {
+    pub(super) fn ask_version(&mut self, ctx: &mut Context<Self>) {
+        let connection = self.connection;
+        let asked = self.transport.get(&self.target(), "/info");
+        ctx.spawn(asked.into_actor(self).map(move |answer, actor, _| {
+            // v1.1.5 has no /info: its version stays unknown.
+            let version = answer.ok().and_then(|answer| serde_json::from_slice::<Info>(&answer).ok()).and_then(|info| info.ver);
+            if actor.connection != connection || version.is_none() {
+                return;
+            }
+            let version =
+                version.map(|text| actor.intake.tracker.clean(&text).as_str().chars().take(VERSION_CHARS_MAX).collect());
+            if actor.health.version != version {
+                actor.health.version = version;
+                actor.send_health();
+            }
+        }));
+    }
+
+    pub(super) fn begin_checks(&mut self, ctx: &mut Context<Self>) {
+        self.reconciled = false;
+        self.question = None;
+        self.last_initial = self.clock.monotonic();
+        self.later(SETTLED_AFTER, ctx, Self::reconcile_when_settled);
+        self.watch(ctx);
+    }
+
+    fn reconcile_when_settled(&mut self, ctx: &mut Context<Self>) {
+        if self.reconciled {
+            return;
+        }
+        let quiet = self.clock.monotonic() - self.last_initial;
+        match SETTLED_AFTER.checked_sub(quiet).filter(|left| !left.is_zero()) {
+            Some(left) => self.later(left, ctx, Self::reconcile_when_settled),
+            None => self.reconcile(ctx),
+        }
+    }
+
+    /// Compares with the full list after a (re)connect: what vanished meanwhile is closed with a gap.
+    pub(super) fn reconcile(&mut self, ctx: &mut Context<Self>) {
+        self.reconciled = true;
+        if self.question.is_some() {
+            return self.later(ASK_AGAIN_AFTER, ctx, Self::reconcile);
+        }
+        self.ask_instances(ctx, |actor, answer, ctx| {
+            let Some(question) = actor.question.take() else { return };
+            let answer = answer.and_then(|answer| {
+                actor.take_list(&answer, &question, ctx).map_err(|detail| TransportError::NotAMaster { detail })
+            });
+            if let Err(error) = answer {
+                log::warn!("endpoint {}: the list of instances could not be compared: {error}", actor.endpoint.name);
+                actor.later(ASK_AGAIN_AFTER, ctx, Self::reconcile);
+            }
+        });
+    }
+
+    fn take_list(&mut self, answer: &Bytes, question: &Question, ctx: &mut Context<Self>) -> Result<(), String> {
+        let text = String::from_utf8_lossy(answer);
+        let (listed, unreadable) = parse_instances(&text).map_err(|error| error.to_string())?;
+        let Comparison { vanished, changed } = self.intake.tracker.compare(&listed);
+        let wall = self.clock.wall();
+        let mut records = Vec::new();
+        // An entry that could not be read may be any of them, so nobody is declared gone.
+        for instance in vanished.into_iter().filter(|_| unreadable.is_empty()) {
+            let known = self.intake.tracker.known().get(&instance);
+            if known.is_some_and(|state| state.last_event > question.mark) {
+                continue;
+            }
+            let Some(state) = self.intake.tracker.forget(&instance) else { continue };
+            self.pace.forget(&instance);
+            let (id, endpoint, from) = (self.ids.borrow_mut().next(wall), self.endpoint.id, state.seen_at);
+            log::info!("endpoint {}: instance {instance} vanished while it was not watched", self.endpoint.name);
+            records.push(Record::Gap(Gap { id, endpoint, instance, from, to: wall, reason: "vanished".into() }));
+        }
+        for wire in listed {
+            if changed.iter().any(|id| id.as_str() == wire.id) && !self.is_told(&wire.id, question) {
+                records.extend(self.adopt(wire));
+            }
+        }
+        self.hand_on(records, ctx);
+        Ok(())
+    }
+
+    /// An instance that the stream has not told of is taken from the list.
+    fn adopt(&mut self, wire: WireInstance<'_>) -> Option<Record> {
+        if self.intake.tracker.known().contains_key(&*wire.id) {
+            return None;
+        }
+        let wall = self.clock.wall();
+        let (intake, ids) = (&mut self.intake, &self.ids);
+        let mut adopted = None;
+        self.state.send_modify(|state| match intake.adopt(wire, wall, state, &mut |_| ids.borrow_mut().next(wall)) {
+            Ok(record) => adopted = Some(record),
+            Err(rejected) => *state.dropped.entry(rejected.word()).or_default() += 1,
+        });
+        adopted
+    }
+
+    fn is_told(&self, id: &str, question: &Question) -> bool {
+        let known = self.intake.tracker.known().get(id);
+        known.is_some_and(|state| state.last_event > question.mark) || question.deleted.iter().any(|gone| gone.as_str() == id)
+    }
+
+    pub(super) fn note_deleted(&mut self, instance: &InstanceId) {
+        if let Some(question) = &mut self.question {
+            question.deleted.push(instance.clone());
+        }
+    }
+
+    /// Arms the timer for the next silence that would be worth a question.
+    fn watch(&mut self, ctx: &mut Context<Self>) {
+        let wait = self.pace.deadline().saturating_duration_since(self.clock.monotonic());
+        self.later(wait.max(WATCH_MIN), ctx, |actor, ctx| {
+            if actor.pace.overdue(actor.clock.monotonic()) {
+                actor.doubt(ctx);
+            }
+            actor.watch(ctx);
+        });
+    }
+
+    /// The stream is silent where it should not be: does the list show what it did not bring?
+    fn doubt(&mut self, ctx: &mut Context<Self>) {
+        log::debug!("endpoint {}: silence; comparing with the list of instances", self.endpoint.name);
+        self.ask_instances(ctx, |actor, answer, ctx| {
+            let text = match &answer {
+                Ok(answer) => String::from_utf8_lossy(answer),
+                Err(error) => return actor.silent(&format!("the stream is silent and the master does not answer: {error}"), ctx),
+            };
+            let comparison = match parse_instances(&text) {
+                Ok((listed, unreadable)) if unreadable.is_empty() => actor.intake.tracker.compare(&listed),
+                // What cannot be read proves nothing.
+                _ => Comparison::default(),
+            };
+            if comparison == Comparison::default() {
+                actor.question = None;
+                return;
+            }
+            let connection = actor.connection;
+            ctx.run_later(SECOND_LOOK_AFTER, move |actor, ctx| {
+                if actor.connection == connection {
+                    actor.look_again(&comparison, ctx);
+                }
+            });
+        });
+    }
+
+    fn look_again(&mut self, Comparison { vanished, changed }: &Comparison, ctx: &mut Context<Self>) {
+        let Some(question) = self.question.take() else { return };
+        if vanished.iter().chain(changed).any(|id| !self.is_told(id.as_str(), &question)) {
+            self.silent("the stream is dead: the master's list of instances shows what it did not bring", ctx);
+        }
+    }
+
+    fn silent(&mut self, told: &str, ctx: &mut Context<Self>) {
+        self.lost("silent", told.to_owned(), ctx);
+    }
+
+    /// Asks for the full list, unless that is under way.
+    fn ask_instances(
+        &mut self,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, Result<Bytes, TransportError>, &mut Context<Self>) + 'static,
+    ) {
+        if self.question.is_some() {
+            return;
+        }
+        self.question = Some(Question { mark: self.ids.borrow().last(), deleted: Vec::new() });
+        let connection = self.connection;
+        let asked = self.transport.get(&self.target(), "/instances");
+        ctx.spawn(asked.into_actor(self).map(move |answer, actor, ctx| {
+            if actor.connection == connection {
+                then(actor, answer, ctx);
+            }
+        }));
+    }
+}

@@ -1,0 +1,89 @@
+//! A time in which the journal accepted nothing, as one gap.
+
+use crate::clock::Timestamp;
+use crate::event::{Bunch, Gap, InstanceId, Record};
+
+/// Gaps that are kept while they cannot be recorded. More come only from a master that breaks off all the time.
+const GAPS_MAX: usize = 64;
+
+/// The reason of the gap that an outage leaves.
+pub const REASON: &str = "refused";
+
+/// What was refused since the journal last accepted something.
+#[derive(Debug, Default)]
+pub struct Outage {
+    since: Option<Timestamp>,
+    gaps: Vec<Gap>,
+}
+
+impl Outage {
+    /// A bunch was refused. Gaps in it are kept for later. Returns whether the outage begins with it.
+    pub fn refused(&mut self, bunch: &Bunch) -> bool {
+        let begins = self.since.is_none();
+        for record in &bunch.records {
+            let since = match record {
+                Record::Gap(gap) if &*gap.reason == REASON => gap.from,
+                Record::Gap(gap) => {
+                    if self.gaps.len() < GAPS_MAX {
+                        self.gaps.push(gap.clone());
+                    }
+                    gap.to
+                }
+                Record::Event(event) => event.received_at,
+            };
+            self.since = Some(self.since.map_or(since, |known| known.min(since)));
+        }
+        begins
+    }
+
+    /// Something was accepted at `now`. Returns the gaps to record, whose ids are to be given anew; empty if there was
+    /// no outage.
+    pub fn accepted(&mut self, endpoint: crate::event::EndpointId, now: Timestamp) -> Vec<Gap> {
+        let Some(from) = self.since.take() else { return Vec::new() };
+        let mut gaps = std::mem::take(&mut self.gaps);
+        let (id, instance) = (crate::id::EventId::ZERO, InstanceId::default());
+        gaps.push(Gap { id, endpoint, instance, from, to: now, reason: REASON.into() });
+        gaps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EndpointId;
+    use crate::id::EventId;
+
+    fn gap(from: i64, to: i64, reason: &str) -> Gap {
+        Gap {
+            id: EventId::ZERO,
+            endpoint: EndpointId(1),
+            instance: InstanceId::default(),
+            from: Timestamp(from),
+            to: Timestamp(to),
+            reason: reason.into(),
+        }
+    }
+
+    fn bunch(gaps: &[Gap]) -> Bunch {
+        Bunch { endpoint: EndpointId(1), records: gaps.iter().cloned().map(Record::Gap).collect() }
+    }
+
+    #[test]
+    fn an_outage_is_one_gap_however_many_bunches_were_refused() {
+        let mut outage = Outage::default();
+        assert!(outage.accepted(EndpointId(1), Timestamp(1)).is_empty());
+        assert!(outage.refused(&bunch(&[gap(1, 10, "connection_lost")])));
+        assert!(!outage.refused(&bunch(&[gap(11, 20, "vanished")])));
+        let gaps = outage.accepted(EndpointId(1), Timestamp(30));
+        assert_eq!(gaps, [gap(1, 10, "connection_lost"), gap(11, 20, "vanished"), gap(10, 30, REASON)]);
+        assert!(outage.accepted(EndpointId(1), Timestamp(40)).is_empty());
+    }
+
+    #[test]
+    fn an_outage_whose_gap_is_refused_too_goes_on() {
+        let mut outage = Outage::default();
+        outage.refused(&bunch(&[gap(5, 10, REASON)]));
+        outage.refused(&bunch(&[gap(12, 15, REASON)]));
+        assert_eq!(outage.accepted(EndpointId(1), Timestamp(30)), [gap(5, 30, REASON)]);
+    }
+}
