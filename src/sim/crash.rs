@@ -30,7 +30,7 @@ impl World {
             _ => self.disk.kill(),
         }
         self.shared.see_always(Seen::Ended(ended));
-        self.shared.end_life(Duration::from_secs(away));
+        self.shared.pass(Duration::from_secs(away));
         lock(&self.shared.judge).violation.is_none()
     }
 }

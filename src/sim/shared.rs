@@ -100,11 +100,16 @@ impl State {
         lock(&self.time).began = Some(SystemClock.monotonic());
     }
 
-    /// A life is over; the next one begins after this time.
-    pub fn end_life(&self, away: Duration) {
+    /// A life is over: time stands still. Called inside the runtime whose time it is.
+    pub fn freeze(&self) {
         let mut time = lock(&self.time);
         let lived = time.began.take().map_or(Duration::ZERO, |began| began.elapsed());
-        time.before += lived + away;
+        time.before += lived;
+    }
+
+    /// Nobody lives for a while.
+    pub fn pass(&self, away: Duration) {
+        lock(&self.time).before += away;
     }
 
     /// True time since the beginning.

@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::agenda::Agenda;
 use super::invariants::Terms;
 use super::judge::Judge;
-use super::life::{LifeEnd, World, endpoint_name};
+use super::life::{World, endpoint_name};
 use super::logs;
 use super::master::{InstanceSpec, MasterSpec, SimMaster};
 use super::observation::Seen;
@@ -66,21 +66,17 @@ pub fn run(
         let system = actix::System::with_tokio_rt(runtime);
         let (back, end) = system.block_on(async move {
             let end = world.live().await;
+            world.shared.freeze();
             (world, end)
         });
         world = back;
         // With the System go all tasks: what the recorder still wanted to do is not done.
-        let goes_on = world_outlives(&mut world, end);
         drop(system);
-        if !goes_on {
+        if !world.bury(end) {
             break;
         }
     }
     report(&world, &shared, stopwatch.elapsed())
-}
-
-fn world_outlives(world: &mut World, end: LifeEnd) -> bool {
-    world.bury(end)
 }
 
 /// Paused time jumps to the next timer when nothing is left to do. No input or output: the world has none.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::observation::{Answer, Observation, Seen};
+use super::super::observation::{Answer, Ended, Observation, Seen};
 use super::super::oracle::Oracle;
 use super::Invariant;
 use crate::clock::Timestamp;
@@ -39,6 +39,12 @@ impl Invariant for Order {
                     self.made_in_order(record)?;
                 }
                 Ok(records.len() as u64)
+            }
+            Seen::Ended(Ended::PowerLost) => {
+                // The ids of what was lost may be given again: nobody knows of them any more.
+                let kept = oracle.pending.values().rev().find(|pending| pending.certain && pending.synced);
+                self.last_written = kept.map_or(EventId::ZERO, |kept| kept.record.id()).max(oracle.stored.last());
+                Ok(0)
             }
             Seen::Events { batch, .. } => {
                 if let Some(pair) = batch.records.windows(2).find(|pair| pair[0].id() >= pair[1].id()) {

@@ -50,7 +50,7 @@ pub(crate) fn holds_secret(text: &str) -> bool {
 }
 
 fn clean(text: &str, place: &str) -> Result<(), String> {
-    if holds_secret(text) { Err(format!("a secret stands in {place}")) } else { Ok(()) }
+    if holds_secret(text) { Err(format!("a secret stands in {place}: {text}")) } else { Ok(()) }
 }
 
 fn in_record(record: &Record) -> Result<(), String> {
