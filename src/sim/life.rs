@@ -18,7 +18,7 @@ use super::{crash, database};
 use crate::actors::cache::ReadTunnels;
 use crate::blocking::Blocking;
 use crate::endpoint::{ApiKey, EndpointStatus};
-use crate::event::{EndpointId, TunnelKey};
+use crate::event::{Counters, EndpointId, TunnelKey};
 use crate::journal::MemoryDisk;
 use crate::pipeline::{self, Parts};
 use crate::recorder::RecorderHandle;
@@ -185,7 +185,7 @@ impl World {
         let refused: Vec<usize> = {
             let state = recorder.states.cache.borrow();
             let failed = |number: &usize| {
-                let id = EndpointId(i32::try_from(number + 1).unwrap_or(i32::MAX));
+                let id = endpoint_id(*number);
                 state.endpoints.get(&id).is_some_and(|(health, _)| health.status == EndpointStatus::Fail)
             };
             (0..self.places.len()).filter(failed).collect()
@@ -224,7 +224,6 @@ impl World {
             ingest,
             tunnels,
             instances,
-            instances_ever: 0,
         };
         self.shared.see(Seen::Looked(Box::new(look.clone())));
         Some(look)
@@ -306,7 +305,7 @@ impl World {
         let mut unmet = Vec::new();
         let cache = recorder.states.cache.borrow();
         for number in 0..self.places.len() {
-            let id = EndpointId(i32::try_from(number + 1).unwrap_or(i32::MAX));
+            let id = endpoint_id(number);
             match cache.endpoints.get(&id) {
                 Some((health, _)) if health.status == EndpointStatus::Online => {}
                 Some((health, _)) => {
@@ -355,15 +354,28 @@ impl World {
         let mut segments = self.disk.names();
         segments.retain(|name| name.ends_with(".events") || name.ends_with(".history"));
         self.shared.see_always(Seen::Ended(Ended::Stopped(summary.clone())));
-        let settled = Settled { unmet, shown, look, summary, audit, segments };
+        let moved_at_masters = self.moved_at_masters();
+        let settled = Settled { unmet, shown, moved_at_masters, look, summary, audit, segments };
         self.shared.see_always(Seen::Settled(Box::new(settled)));
         if lock(&self.shared.judge).violation.is_some() { LifeEnd::Violated } else { LifeEnd::Settled }
+    }
+
+    fn moved_at_masters(&self) -> Vec<(TunnelKey, Counters)> {
+        let mut all = Vec::new();
+        for (number, place) in self.places.iter().enumerate() {
+            let endpoint = endpoint_id(number);
+            place.with(|living| {
+                let rises = living.rises();
+                all.extend(rises.map(|(instance, rise)| (TunnelKey { endpoint, instance: instance.clone() }, rise)));
+            });
+        }
+        all
     }
 
     fn shown(&self) -> Vec<Shown> {
         let mut all = Vec::new();
         for (number, place) in self.places.iter().enumerate() {
-            let endpoint = EndpointId(i32::try_from(number + 1).unwrap_or(i32::MAX));
+            let endpoint = endpoint_id(number);
             place.with(|Living { master, .. }| {
                 let has_alias = master.spec().version.has_alias();
                 all.extend(master.instances().map(|instance| Shown {
@@ -376,6 +388,12 @@ impl World {
         }
         all
     }
+}
+
+/// The number of the endpoint for a master, in a database that was empty.
+#[must_use]
+pub fn endpoint_id(number: usize) -> EndpointId {
+    EndpointId(i32::try_from(number + 1).unwrap_or(i32::MAX))
 }
 
 /// The name of the endpoint for a master.

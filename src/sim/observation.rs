@@ -158,8 +158,6 @@ pub struct Look {
     pub tunnels: Vec<(TunnelKey, TunnelState)>,
     /// Instances that exist at all masters now.
     pub instances: usize,
-    /// Instances that ever existed, at all masters.
-    pub instances_ever: usize,
 }
 
 /// An instance as its master shows it.
@@ -186,9 +184,6 @@ pub struct StoredTunnel {
     pub counters: Counters,
 }
 
-/// A row of `flushes` with a boundary.
-pub type Boundary = Timestamp;
-
 /// What the database holds at the end.
 #[derive(Clone, Debug, Default)]
 pub struct Audit {
@@ -213,6 +208,8 @@ pub struct Settled {
     pub unmet: Vec<String>,
     /// What the masters show.
     pub shown: Vec<Shown>,
+    /// How much the counters of each instance that ever was rose at its master: the sum of all rises.
+    pub moved_at_masters: Vec<(TunnelKey, Counters)>,
     /// What the recorder showed last.
     pub look: Look,
     /// What it answered to its shutdown.

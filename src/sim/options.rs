@@ -272,6 +272,8 @@ impl Plan {
 
 fn settings(rng: &mut fastrand::Rng) -> Settings {
     let batch_events_max = [5, 40, 200, 1_000][rng.usize(0..4)];
+    // Segments of small batches pile up until the boundary makes history durable.
+    let intervals: &[u64] = if batch_events_max < 200 { &[60, 300, 900] } else { &[60, 300, 900, 3_600, 3_600, 6 * 3_600] };
     Settings {
         limits: Limits {
             batch_events_max,
@@ -279,7 +281,7 @@ fn settings(rng: &mut fastrand::Rng) -> Settings {
             journal_bytes_max: [256 << 10, 4 << 20, 1 << 30][rng.usize(0..3)],
             free_bytes_min: [0, 64 << 10][rng.usize(0..2)],
         },
-        flush_interval: Duration::from_secs([60, 300, 900, 3_600, 3_600, 6 * 3_600][rng.usize(0..6)]),
+        flush_interval: Duration::from_secs(intervals[rng.usize(0..intervals.len())]),
         timezone: ZONES[rng.usize(0..ZONES.len())],
         memory_events_max: [batch_events_max, 1_000, 100_000][rng.usize(0..3)],
         cache_sync_interval: Duration::from_secs([1, 5, 5, 60][rng.usize(0..4)]),

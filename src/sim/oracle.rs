@@ -147,6 +147,10 @@ impl Oracle {
             Seen::Live { answer, .. } => self.fold_call(at, *answer),
             Seen::Fault { name, on } => {
                 self.faults.insert(name, *on);
+                if name.starts_with("database") {
+                    // A call that began during the fault may still take its time.
+                    self.works_since = None;
+                }
             }
             Seen::Stepped { .. } => self.stepped_at = Some(at),
             Seen::Ended(ended) => {

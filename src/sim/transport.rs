@@ -4,7 +4,7 @@
 //! everything that its scenario had for the time between, each at its own moment.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::master::{Action, Answer, End, Reply, Request, SimMaster, StreamState,
 use super::scenario::Scenario;
 use super::shared::Shared;
 use crate::clock::Timestamp;
+use crate::event::{Counters, InstanceId};
 use crate::transport::{OpenStream, Target, Transport, TransportError};
 
 /// Longest wait for a response head and for the rest of an answer, as the production transport has it.
@@ -32,6 +33,8 @@ pub struct Living {
     pub master: SimMaster,
     /// What happens to it.
     pub scenario: Scenario,
+    /// Of each instance that ever was: the counters shown last, and the sum of all their rises.
+    risen: BTreeMap<InstanceId, (Counters, Counters)>,
 }
 
 /// A master that readers can be woken for.
@@ -43,16 +46,48 @@ pub struct Place {
 }
 
 impl Living {
+    /// A master and what will happen to it.
+    #[must_use]
+    pub fn new(master: SimMaster, scenario: Scenario) -> Self {
+        Self { master, scenario, risen: BTreeMap::new() }
+    }
+
+    /// How much the counters of each instance rose so far, also of those that are gone.
+    pub fn rises(&self) -> impl Iterator<Item = (&InstanceId, Counters)> {
+        self.risen.iter().map(|(id, (_, risen))| (id, *risen))
+    }
+
+    fn note_rises(&mut self) {
+        for instance in self.master.instances() {
+            let now = instance.shown;
+            let Some((last, risen)) = self.risen.get_mut(&instance.id) else {
+                self.risen.insert(instance.id.clone(), (now, Counters::default()));
+                continue;
+            };
+            risen.tcp_rx += now.tcp_rx.saturating_sub(last.tcp_rx);
+            risen.tcp_tx += now.tcp_tx.saturating_sub(last.tcp_tx);
+            risen.udp_rx += now.udp_rx.saturating_sub(last.udp_rx);
+            risen.udp_tx += now.udp_tx.saturating_sub(last.udp_tx);
+            *last = now;
+        }
+    }
+
     /// Brings it up to `now`, everything at its own time.
     fn drive(&mut self, now: Timestamp) {
-        let Self { master, scenario } = self;
-        while let Some(due) = [master.next_due(), scenario.next_due()].into_iter().flatten().min().filter(|due| *due <= now) {
-            master.advance(due);
-            while let Some(action) = scenario.next_action(due, master) {
-                master.act(&action);
+        while let Some(due) = self.next_due().filter(|due| *due <= now) {
+            self.master.advance(due);
+            self.note_rises();
+            while let Some(action) = self.scenario.next_action(due, &self.master) {
+                self.master.act(&action);
+                self.note_rises();
             }
         }
-        master.advance(now);
+        self.master.advance(now);
+    }
+
+    /// When something happens next.
+    fn next_due(&self) -> Option<Timestamp> {
+        [self.master.next_due(), self.scenario.next_due()].into_iter().flatten().min()
     }
 }
 
@@ -177,11 +212,11 @@ impl Reader {
             }
             let notified = self.place.changed.notified();
             let id = self.id;
-            let (chunks, state, sleep) = self.place.with(|Living { master, scenario }| {
+            let (chunks, state, sleep) = self.place.with(|living| {
                 let mut chunks = Vec::new();
-                let state = master.poll(id, &mut chunks);
-                let due = [master.next_due(), scenario.next_due()].into_iter().flatten().min();
-                (chunks, state, due.map_or(SLEEP_MAX, |due| due.since(master.now())))
+                let state = living.master.poll(id, &mut chunks);
+                let sleep = living.next_due().map_or(SLEEP_MAX, |due| due.since(living.master.now()));
+                (chunks, state, sleep)
             });
             self.waiting.extend(chunks);
             if let StreamState::Ended(end) = state {

@@ -126,7 +126,7 @@ fn place(plan: &Plan, number: usize, shared: &Shared, rng: &mut fastrand::Rng) -
     let rates = if rough { Rates::rough() } else { Rates::none() };
     let tunnels = plan.options.tunnels;
     let scenario = Scenario::new(rates, plan.start, rng.fork(), tunnels.min(1), tunnels * 2 + 2);
-    Place::new(Living { master, scenario }, Arc::clone(shared))
+    Place::new(Living::new(master, scenario), Arc::clone(shared))
 }
 
 fn add_endpoints(plan: &Plan, database: &database::World, places: &[Place], shared: &Shared) -> Result<(), SimulateError> {

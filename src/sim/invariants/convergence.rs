@@ -19,7 +19,7 @@ impl Invariant for Convergence {
 
     fn check(&mut self, _: &Oracle, observation: &Observation) -> Result<u64, String> {
         let Seen::Settled(settled) = &observation.seen else { return Ok(0) };
-        let Settled { unmet, shown, look, summary, audit, segments } = &**settled;
+        let Settled { unmet, shown, look, summary, audit, segments, moved_at_masters: _ } = &**settled;
         if let Some(first) = unmet.first() {
             return Err(first.clone());
         }
