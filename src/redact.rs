@@ -254,7 +254,7 @@ fn user_info_end(bytes: &[u8], start: usize) -> Option<usize> {
         }
         let rest = &bytes[stop..window];
         let rest = &rest[..memmem::find(rest, b"://").unwrap_or(rest.len())];
-        let last = memchr_iter(b'@', rest).filter(|at| starts_with_host_and_port(&rest[at + 1..])).last();
+        let last = memchr_iter(b'@', rest).rfind(|at| starts_with_host_and_port(&rest[at + 1..]));
         return last.map(|at| stop + at).or(end);
     }
 }

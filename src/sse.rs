@@ -202,7 +202,7 @@ impl Decoder {
         }
     }
 
-    fn complete_kept_line<'a>(&mut self, borrowed: &mut Option<&'a [u8]>, on_frame: &mut impl FnMut(Frame<'_>)) {
+    fn complete_kept_line(&mut self, borrowed: &mut Option<&[u8]>, on_frame: &mut impl FnMut(Frame<'_>)) {
         if std::mem::take(&mut self.line_dropped) {
             self.line.clear();
             return;

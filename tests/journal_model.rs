@@ -29,7 +29,10 @@ enum Action {
         segment: usize,
     },
     Sync,
-    Remove,
+    /// A segment is let go, not always the oldest.
+    Remove {
+        segment: usize,
+    },
     /// Calls fail from now on, until they were met or the process ends.
     Fail {
         call: Call,
@@ -66,7 +69,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         4 => (1..6_u8).prop_map(|records| Action::Begin { records }),
         3 => (0..3_usize).prop_map(|segment| Action::Seal { segment }),
         5 => Just(Action::Sync),
-        2 => Just(Action::Remove),
+        2 => (0..3_usize).prop_map(|segment| Action::Remove { segment }),
         3 => (call.clone(), any::<u8>(), 1..3_u8)
             .prop_map(|(call, after_bytes, times)| Action::Fail { call, after_bytes, times }),
         1 => any::<u8>().prop_map(Action::Room),
@@ -115,6 +118,8 @@ struct Model {
     segments: BTreeMap<SegmentNo, Expected>,
     /// Removed, and whether a sync came after.
     removed: BTreeMap<SegmentNo, (Expected, bool)>,
+    /// Refused with the segment that they were to begin: a crash can undo the removal of its file.
+    taken_back: BTreeSet<i64>,
     full: bool,
 }
 
@@ -122,7 +127,16 @@ impl Model {
     fn new() -> Self {
         let disk = MemoryDisk::new();
         let writer = Journal::open(Arc::new(disk.clone())).unwrap().into_writer(Run(1)).unwrap().0;
-        Self { disk, writer, run: 1, next_id: 1, segments: BTreeMap::new(), removed: BTreeMap::new(), full: false }
+        Self {
+            disk,
+            writer,
+            run: 1,
+            next_id: 1,
+            segments: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            taken_back: BTreeSet::new(),
+            full: false,
+        }
     }
 
     fn carry_out(&mut self, action: &Action) {
@@ -141,7 +155,7 @@ impl Model {
                 }
             }
             Action::Sync => self.sync(),
-            Action::Remove => self.remove(),
+            Action::Remove { segment } => self.remove(segment),
             Action::Fail { call, after_bytes, times } => {
                 self.disk.fail(call, Fault { after_bytes: after_bytes.into(), ..Fault::BROKEN }, times.into());
             }
@@ -178,6 +192,7 @@ impl Model {
         let result = self.writer.append(no, &mut frames);
         if self.writer.segment(no).is_none() {
             assert!(result.is_err());
+            self.taken_back.extend(ids);
             return;
         }
         let expected = self.segments.entry(no).or_default();
@@ -210,9 +225,12 @@ impl Model {
         }
     }
 
-    fn remove(&mut self) {
-        let Some(no) = self.writer.segments().next().map(|oldest| oldest.no) else { return };
-        if self.writer.remove(no).is_ok() {
+    fn remove(&mut self, nth: usize) {
+        let Some(no) = self.writer.segments().map(|segment| segment.no).nth(nth) else { return };
+        // Where it fails, the file is there and goes with a later call.
+        let _ = self.writer.remove(no);
+        let gone: Vec<_> = self.segments.keys().copied().filter(|no| self.writer.segment(*no).is_none()).collect();
+        for no in gone {
             let expected = self.segments.remove(&no).unwrap();
             self.removed.insert(no, (expected, false));
         }
@@ -224,7 +242,8 @@ impl Model {
             let segment = self.writer.read_back(*no).unwrap();
             let poisoned = self.writer.segment(*no).unwrap().phase == Phase::Poisoned;
             let read = ids(&segment.content);
-            let known: Vec<_> = read.iter().copied().filter(|id| !expected.doubtful.contains(id)).collect();
+            let doubtful = |id: &i64| expected.doubtful.contains(id) || self.taken_back.contains(id);
+            let known: Vec<_> = read.iter().copied().filter(|id| !doubtful(id)).collect();
             assert_eq!(known, expected.accepted, "segment {no}");
             assert!(poisoned || expected.damaged || segment.damage.is_empty(), "segment {no}: {:?}", segment.damage);
         }
@@ -236,9 +255,10 @@ impl Model {
     fn restart(&mut self, crashed: bool) {
         self.run += 1;
         let mut reading = Journal::open(Arc::new(self.disk.clone())).unwrap();
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<SegmentNo, Vec<i64>> = BTreeMap::new();
         while let Some(segment) = reading.next_segment().unwrap() {
-            found.insert(segment.no, ids(&segment.content));
+            let known = ids(&segment.content).into_iter().filter(|id| !self.taken_back.contains(id)).collect();
+            found.insert(segment.no, known);
         }
         for (no, expected) in &self.segments {
             check_found(*no, expected, found.get(no).map_or(&[], Vec::as_slice), crashed);

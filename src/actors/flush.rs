@@ -10,7 +10,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle, WrapFuture,
+};
 use log::{error, info, warn};
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
@@ -196,10 +198,7 @@ impl FlushActor {
             return;
         }
         if self.stopping {
-            for waiting in self.stop_replies.drain(..) {
-                // Whoever asked may be gone after its deadline.
-                let _ = waiting.send(());
-            }
+            self.close(ctx);
             return;
         }
         if let Some(definition) = self.definitions.pop_front() {
@@ -224,6 +223,20 @@ impl FlushActor {
                 Outcome::Batch(batch, result, clock.monotonic() - started)
             });
         }
+    }
+
+    /// Gives the database up, and its lock with it; then nothing is being written any more.
+    fn close(&mut self, ctx: &mut Context<Self>) {
+        let store = self.store.take();
+        let blocking = self.blocking.clone();
+        let closed = async move { blocking.run("close", move || drop(store)).await };
+        ctx.spawn(closed.into_actor(self).map(|(), actor, ctx| {
+            for waiting in actor.stop_replies.drain(..) {
+                // Whoever asked may be gone after its deadline.
+                let _ = waiting.send(());
+            }
+            ctx.stop();
+        }));
     }
 
     fn write(

@@ -15,6 +15,7 @@ use super::sse_ingest::SharedIds;
 use crate::clock::SharedClock;
 use crate::event::{Bunch, EndpointId};
 use crate::history::Histories;
+use crate::id::EventId;
 use crate::store::{FlushCause, FlushInfo};
 
 /// Rows that wait before they are handed over ahead of the hour: what bounds the actor's memory (some 2 MB).
@@ -57,13 +58,21 @@ pub struct HistoryWorkerActor {
     clock: SharedClock,
     ids: SharedIds,
     buffer: Recipient<StoreHistory>,
+    /// A replay: a live endpoint must not go on counting from where a capture ended.
+    is_replay: bool,
 }
 
 impl HistoryWorkerActor {
     /// An actor that goes on from `histories`.
     #[must_use]
-    pub fn new(histories: Histories, clock: SharedClock, ids: SharedIds, buffer: Recipient<StoreHistory>) -> Self {
-        Self { histories, clock, ids, buffer }
+    pub fn new(
+        histories: Histories,
+        clock: SharedClock,
+        ids: SharedIds,
+        buffer: Recipient<StoreHistory>,
+        is_replay: bool,
+    ) -> Self {
+        Self { histories, clock, ids, buffer, is_replay }
     }
 
     fn cut(&mut self, cause: FlushCause, open: bool) -> actix::dev::RecipientRequest<StoreHistory> {
@@ -72,7 +81,12 @@ impl HistoryWorkerActor {
         let through = self.histories.through();
         let id = self.ids.borrow_mut().next(now);
         let info = FlushInfo { cause, boundary: None, skipped_boundaries: 0, cut_at: now };
-        self.buffer.send(StoreHistory { through, batch: self.histories.cut(id, info, open) })
+        let mut batch = self.histories.cut(id, info, open);
+        if let Some(batch) = batch.as_mut().filter(|_| self.is_replay) {
+            batch.states.clear();
+            batch.through = EventId::ZERO;
+        }
+        self.buffer.send(StoreHistory { through, batch })
     }
 
     fn cut_if_many(&mut self, ctx: &mut Context<Self>) {

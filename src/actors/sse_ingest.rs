@@ -152,6 +152,8 @@ pub struct SseIngestActor {
     reconciled: bool,
     /// The question about the full list that is under way.
     question: Option<Question>,
+    /// The timer of [`Self::watch`].
+    watching: Option<SpawnHandle>,
     /// Answers of the BufferActor are awaited there, in order.
     acks: Option<mpsc::UnboundedSender<Pending>>,
     acks_awaited: usize,
@@ -201,6 +203,7 @@ impl SseIngestActor {
             last_initial: now,
             reconciled: false,
             question: None,
+            watching: None,
             acks: None,
             acks_awaited: 0,
             draining: Vec::new(),

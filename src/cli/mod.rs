@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod api_key;
+mod check;
 pub mod client;
 mod completions;
 pub mod database;
@@ -64,6 +65,8 @@ enum Command {
     Run(run::Run),
     /// Records a built-in fleet of simulated masters, to look around
     Demo(demo::Demo),
+    /// Verifies the journal and the database
+    Check(check::Check),
     /// Brings the database's schema up to date
     Migrate(migrate::Migrate),
     /// Shows what the recorder does
@@ -119,6 +122,7 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(_) => run::record(&config, Vec::new()).await,
         Command::Demo(command) => command.execute(&mut config, sources.database_url.is_some()).await,
+        Command::Check(command) => command.execute(&config).await,
         Command::Migrate(command) => command.execute(&config).await,
         Command::Stats(command) => command.execute(&config).await,
         Command::Endpoint(command) => command.execute(&config).await,

@@ -30,6 +30,10 @@ pub(super) struct Replay {
 
 impl Replay {
     pub(super) async fn execute(self, config: &Config) -> Result<ExitCode, Failure> {
+        if config.log == "info" {
+            // Starting and stopping is told once per file, which is of no interest here.
+            log::set_max_level(log::LevelFilter::Warn);
+        }
         if let Some(name) = &self.endpoint {
             valid_name(name).map_err(|error| Failure::usage(error.to_string()))?;
         }

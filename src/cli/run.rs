@@ -79,16 +79,16 @@ pub(super) async fn record(config: &Config, more: Vec<NewEndpoint>) -> Result<Ex
     let signal = signals.next().await;
     let deadline = humantime::format_duration(config.shutdown_deadline);
     info!("{signal}: stopping within {deadline}; a second signal ends at once");
-    let summary = tokio::select! {
+    // It logs its own summary.
+    tokio::select! {
         biased;
         signal = signals.next() => {
             warn!("{signal} again: ended at once; what was not written waits in the journal");
             return Ok(ExitCode::Interrupted);
         }
-        summary = recorder.shutdown() => summary,
-    };
+        _ = recorder.shutdown() => {}
+    }
     http.stop(false).await;
-    info!("{summary}");
     Ok(ExitCode::Done)
 }
 

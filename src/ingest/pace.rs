@@ -41,13 +41,14 @@ pub struct Pace {
     tunnels: BTreeMap<InstanceId, Rhythm>,
     last_event: Instant,
     asked: Instant,
+    sooner: bool,
 }
 
 impl Pace {
     /// A connection begins. Rhythms are learnt anew: what was missed meanwhile is a gap already.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { tunnels: BTreeMap::new(), last_event: now, asked: now }
+        Self { tunnels: BTreeMap::new(), last_event: now, asked: now, sooner: false }
     }
 
     /// An event of any kind came.
@@ -73,7 +74,9 @@ impl Pace {
             return 0;
         };
         let distance = now.saturating_duration_since(rhythm.last);
-        rhythm.asked = false;
+        if std::mem::take(&mut rhythm.asked) {
+            self.sooner = true;
+        }
         if distance < INTERVAL_MIN {
             return 0;
         }
@@ -82,6 +85,7 @@ impl Pace {
         rhythm.last = now;
         let missed = rhythm.interval.map_or(0.0, |interval| distance.as_secs_f64() / interval.as_secs_f64() - 1.0);
         if rhythm.equal >= EQUAL_DISTANCES {
+            self.sooner |= rhythm.interval.is_none_or(|before| distance < before);
             rhythm.interval = Some(distance);
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float is cut to the range of u64")]
@@ -99,6 +103,11 @@ impl Pace {
     pub fn deadline(&self) -> Instant {
         let stream = self.last_event.max(self.asked) + SILENCE_MAX;
         self.tunnels.values().filter_map(Rhythm::deadline).fold(stream, Instant::min)
+    }
+
+    /// Whether the deadline may have come nearer since this was last asked; otherwise it only moves away.
+    pub fn take_sooner(&mut self) -> bool {
+        std::mem::take(&mut self.sooner)
     }
 
     /// Whether the master should be asked now. A tunnel is asked about once until it reports again.

@@ -124,3 +124,76 @@ pub fn verify(disk: &dyn Disk, recorder: Recorder) -> Result<CheckReport, Journa
     }
     Ok(report)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::journal::memory_disk::{Call, MemoryDisk};
+    use crate::journal::{Frames, Journal, Run, samples};
+
+    /// A segment per list of ids; the last one is open.
+    fn journal(segments: &[&[i64]]) -> MemoryDisk {
+        let disk = MemoryDisk::new();
+        let mut writer = Journal::open(Arc::new(disk.clone())).unwrap().into_writer(Run(1)).unwrap().0;
+        for (nth, ids) in segments.iter().enumerate() {
+            let mut frames = Frames::new(SegmentKind::Events);
+            ids.iter().for_each(|id| frames.push(&samples::report(*id)).unwrap());
+            let no = writer.next_no();
+            writer.append(no, &mut frames).unwrap();
+            if nth + 1 < segments.len() {
+                writer.seal(no).unwrap();
+            }
+            writer.sync().unwrap();
+        }
+        disk
+    }
+
+    #[test]
+    fn a_sound_journal_is_listed_with_its_id_ranges() {
+        let report = verify(&journal(&[&[1, 2, 3], &[4, 5]]), Recorder::Stopped).unwrap();
+        assert!(!report.is_damaged());
+        let segments: Vec<_> = report.segments.iter().map(|one| (one.records, one.first_id, one.last_id, one.sealed)).collect();
+        let id = |nth| Some(samples::id(nth));
+        assert_eq!(segments, [(3, id(1), id(3), true), (2, id(4), id(5), false)]);
+    }
+
+    #[test]
+    fn ids_out_of_order_within_a_segment_and_between_segments_are_counted() {
+        let report = verify(&journal(&[&[1, 3, 2], &[3, 4]]), Recorder::Stopped).unwrap();
+        assert!(report.is_damaged());
+        assert_eq!(report.segments.iter().map(|one| one.out_of_order).collect::<Vec<_>>(), [1, 1]);
+    }
+
+    #[test]
+    fn half_a_record_at_the_end_is_damage_only_if_nobody_is_writing_it() {
+        let disk = journal(&[&[1, 2]]);
+        let file = disk.names().remove(0);
+        disk.edit(&file, |bytes| bytes.truncate(bytes.len() - 3));
+        assert!(verify(&disk, Recorder::Stopped).unwrap().is_damaged());
+        assert!(!verify(&disk, Recorder::Running).unwrap().is_damaged());
+    }
+
+    #[test]
+    fn a_segment_that_goes_while_a_recorder_runs_is_no_damage() {
+        let disk = journal(&[&[1], &[2], &[3]]);
+        let gone = disk.names().remove(0);
+        disk.set_hook(Some(Box::new(move |call, file| {
+            if call == Call::Read && file == gone { Err(std::io::ErrorKind::NotFound.into()) } else { Ok(()) }
+        })));
+        let report = verify(&disk, Recorder::Running).unwrap();
+        assert_eq!((report.records(), report.is_damaged()), (2, false));
+        assert!(verify(&disk, Recorder::Stopped).is_err());
+    }
+
+    #[test]
+    fn what_was_set_aside_is_listed() {
+        let disk = journal(&[&[1, 2]]);
+        let file = disk.names().remove(0);
+        disk.edit(&file, |bytes| bytes.truncate(bytes.len() - 3));
+        drop(Journal::open(Arc::new(disk.clone())).unwrap().into_writer(Run(2)).unwrap());
+        let report = verify(&disk, Recorder::Stopped).unwrap();
+        assert_eq!((report.set_aside.len(), report.is_damaged()), (1, false));
+    }
+}

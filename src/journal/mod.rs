@@ -18,10 +18,11 @@
 //!
 //! # States
 //! ```text
-//! Journal::open -> Reading -- next_segment() until the end --> into_writer() -> Writer
-//!                  changes nothing                             repairs, once    appends to new segments only
+//! Journal::open -> Reading -- next_segment() or read() --> into_writer() -> Writer
+//!                  changes nothing                         repairs, once    appends to new segments only
 //! ```
-//! One may not append before all has been read, and not read on once one appends: the types see to it. A segment of an
+//! One may not append before all has been read (what the caller did not read, `into_writer` does), and not read on once one
+//! appends: the types see to it. A segment of an
 //! earlier run is never given another record; new ones go under numbers above all that were found.
 //!
 //! # What is assumed of a file system
@@ -57,7 +58,9 @@
 //!
 //! # Writing
 //! Frames that arrive together go out in one write. A write that fails or falls short is cut off again, so that a refused
-//! record does not come back; where even that fails the segment is poisoned. Reading never trusts a length, an
+//! record does not come back; where even that fails the segment is poisoned. A segment whose first records are refused is
+//! not begun. (Only a crash of the machine can undo the undoing and bring refused records back: then the journal holds
+//! more than it said, never less.) Reading never trusts a length, an
 //! ordinal or a count that its checksum does not cover, and no bytes whatsoever make it panic.
 
 use std::io;
@@ -83,7 +86,7 @@ pub use reader::{Content, Damage, DamageKind, Segment};
 pub use real_disk::RealDisk;
 pub use record::{Frames, TooLarge};
 pub use recovery::{Journal, Reading, RepairReport, SET_ASIDE_BYTES_MAX, SET_ASIDE_FILES_MAX};
-pub use segment::{FORMAT_VERSION, HEADER_BYTES, Header, Run, SegmentKind, SegmentName, SegmentNo};
+pub use segment::{Aside, BadHeader, FORMAT_VERSION, HEADER_BYTES, Header, Run, SegmentKind, SegmentName, SegmentNo};
 pub use writer::{Phase, SegmentStatus, Writer};
 
 /// The journal could not do what it was asked.
@@ -161,12 +164,6 @@ pub enum JournalError {
     /// There is no open segment of that number and kind: a mistake of the caller.
     #[error("journal segment {no} is not open")]
     NotOpen {
-        /// The segment.
-        no: SegmentNo,
-    },
-    /// Segments are removed from the front, in order: a mistake of the caller.
-    #[error("journal segment {no} is not the oldest and cannot be removed")]
-    NotOldest {
         /// The segment.
         no: SegmentNo,
     },

@@ -220,4 +220,30 @@ mod tests {
         assert!(disk.read("two").is_err());
         assert!(disk.free_bytes().unwrap().unwrap() > 0);
     }
+
+    #[test]
+    fn a_journal_on_it_outlives_its_writer() {
+        use std::sync::Arc;
+
+        use crate::journal::{Frames, Journal, Run, SegmentKind, samples};
+
+        let temp = tempfile::tempdir().unwrap();
+        for run in 1..=3 {
+            let disk = Arc::new(RealDisk::open(temp.path()).unwrap());
+            let mut reading = Journal::open(disk).unwrap();
+            let mut read = 0;
+            while let Some(segment) = reading.next_segment().unwrap() {
+                assert_eq!(segment.damage, []);
+                read += segment.content.len();
+            }
+            assert_eq!(read, (run as usize - 1) * 2);
+            let (mut writer, _) = reading.into_writer(Run(run)).unwrap();
+            let mut frames = Frames::new(SegmentKind::Events);
+            for nth in 0..2 {
+                frames.push(&samples::report(i64::from(run) * 2 + nth)).unwrap();
+            }
+            writer.append(writer.next_no(), &mut frames).unwrap();
+            writer.sync().unwrap();
+        }
+    }
 }

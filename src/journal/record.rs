@@ -4,7 +4,7 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 4 | length of the payload, at least 1; 0 makes the frame an [end mark](end_mark) |
+//! | 4 | length of the payload, at least 1; 0 makes the frame an end mark |
 //! | 4 | ordinal: how many records stand before it in the segment |
 //! | 2 | check of the 8 bytes before: the upper half of their CRC-32 |
 //! | 4 | CRC-32 of length, ordinal and payload |
@@ -13,7 +13,7 @@
 //! Both checksums start from the segment's name, so that a frame is sound in its own segment only. The check of its own
 //! lets a reader trust a length before it has seen the payload, and find the next frame behind a damaged one without
 //! a marker byte (`scan.rs`). The ordinal tells how many records are missing, and a record from its own copy.
-//! A report of a tunnel takes some 70 bytes, so a frame of it some 84.
+//! The report of a tunnel takes some 67 bytes, so its frame 81; it came in as some 600 bytes of JSON.
 
 use postcard::ser_flavors::Flavor;
 use serde::Serialize;
@@ -270,10 +270,10 @@ mod tests {
     }
 
     #[test]
-    fn a_report_takes_less_than_a_hundred_bytes() {
+    fn a_report_takes_81_bytes() {
         let mut frames = Frames::new(SegmentKind::Events);
         frames.push(&samples::report(7)).unwrap();
-        assert!(frames.bytes() < 100, "{} bytes", frames.bytes());
+        assert_eq!(frames.bytes(), 81);
     }
 
     #[test]

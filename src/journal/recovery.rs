@@ -180,10 +180,30 @@ impl Reading {
     /// [`JournalError::Read`], [`JournalError::NewerFormat`].
     pub fn next_segment(&mut self) -> Result<Option<Segment>, JournalError> {
         let Some(name) = self.found.segments.get(self.position).copied() else { return Ok(None) };
+        let segment = self.read_name(name)?;
+        self.position += 1;
+        Ok(Some(segment))
+    }
+
+    /// The numbers of all segments of a kind, oldest first, to be read in an order of one's own.
+    #[must_use]
+    pub fn segments_of(&self, kind: SegmentKind) -> Vec<SegmentNo> {
+        self.found.segments.iter().filter(|name| name.kind == kind).map(|name| name.no).collect()
+    }
+
+    /// A segment with all that could be read of it.
+    ///
+    /// # Errors
+    /// As [`Reading::next_segment`]; [`JournalError::NotOpen`] if there is none of that number.
+    pub fn read(&mut self, no: SegmentNo) -> Result<Segment, JournalError> {
+        let name = self.found.segments.iter().find(|name| name.no == no).copied().ok_or(JournalError::NotOpen { no })?;
+        self.read_name(name)
+    }
+
+    fn read_name(&mut self, name: SegmentName) -> Result<Segment, JournalError> {
         let examined = reader::read(self.disk.as_ref(), &name, name.no <= self.settled_through)?;
         self.states.insert(name.no, Found::new(name, &examined));
-        self.position += 1;
-        Ok(Some(examined.segment))
+        Ok(examined.segment)
     }
 
     /// Ends reading (what was not read yet is looked at now), repairs, and gives the writer. `run` marks what is written
@@ -193,7 +213,11 @@ impl Reading {
     /// As [`Reading::next_segment`], before anything was changed; [`JournalError::Repair`]. Repairs that failed are in the
     /// report and no error.
     pub fn into_writer(mut self, run: Run) -> Result<(Writer, RepairReport), JournalError> {
-        while self.next_segment()?.is_some() {}
+        for name in self.found.segments.clone() {
+            if !self.states.contains_key(&name.no) {
+                self.read_name(name)?;
+            }
+        }
         let last = self.found.segments.last().map_or(SegmentNo(0), |name| name.no);
         let last_aside = self.found.aside.iter().map(|(_, name, _)| name.no).max().unwrap_or_default();
         let mut repair = Repair::new(self.disk.as_ref(), &self.found, self.settled_through);
@@ -387,7 +411,7 @@ fn tracked(found: &Found, phase: Phase) -> Tracked {
         FRAME_HEADER_BYTES
     };
     let bytes = if mend { found.sound_bytes } else { found.bytes } + added as u64;
-    Tracked { name: found.name, bytes, records: found.records, phase, synced: true, entered: true, file: None }
+    Tracked { name: found.name, bytes, records: found.records, phase, synced: true, entered: true, let_go: false, file: None }
 }
 
 #[cfg(test)]

@@ -53,6 +53,8 @@ pub(super) struct Tracked {
     pub synced: bool,
     /// Its entry in the directory is durable.
     pub entered: bool,
+    /// Nobody needs it; it goes when those before it are gone.
+    pub let_go: bool,
     /// Open as long as there is something to append or to sync.
     pub file: Option<Box<dyn DiskFile>>,
 }
@@ -129,13 +131,19 @@ impl Writer {
         if frames.is_empty() {
             return Ok(());
         }
-        if no == self.next {
+        let is_new = no == self.next;
+        if is_new {
             self.begin(frames.kind())?;
         }
         let segment = self.segments.get_mut(&no).filter(|segment| segment.name.kind == frames.kind());
         let (segment, file) = open_segment(no, segment)?;
         let bytes = frames.bind(segment.name.checksum_seed(), segment.records);
-        write_or_cut_back(segment, file, bytes)?;
+        if let Err(error) = write_or_cut_back(segment, file, bytes) {
+            if is_new {
+                self.take_back(no);
+            }
+            return Err(error);
+        }
         segment.records += frames.records();
         self.bytes += frames.bytes() as u64;
         Ok(())
@@ -199,29 +207,36 @@ impl Writer {
         !self.directory_changed && self.segments.values().all(|segment| segment.synced || segment.phase == Phase::Poisoned)
     }
 
-    /// Removes the oldest segment, if it is still there. The caller has made sure that its records are durable elsewhere.
+    /// Lets a segment go, whose records the caller has made durable elsewhere. Its file is removed when it is the oldest;
+    /// a caller need not know the order. Nothing happens if there is no such segment.
     ///
     /// # Errors
-    /// [`JournalError::NotOldest`]: a mistake of the caller. [`JournalError::Remove`] or [`JournalError::SyncFailed`] (of
-    /// the removal before this one): the segment is still there, the call can be repeated.
+    /// [`JournalError::Remove`] or [`JournalError::SyncFailed`] (of the removal before): a file that was let go is still
+    /// there; this call or any later one tries again.
     pub fn remove(&mut self, no: SegmentNo) -> Result<(), JournalError> {
-        let Some(segment) = self.segments.get(&no) else { return Ok(()) };
-        if self.segments.keys().next() != Some(&no) {
-            return Err(JournalError::NotOldest { no });
+        if let Some(segment) = self.segments.get_mut(&no) {
+            segment.let_go = true;
         }
-        let file = segment.name.to_string();
+        while let Some(oldest) = self.segments.values().next().filter(|oldest| oldest.let_go).map(|oldest| oldest.name) {
+            self.remove_oldest(oldest)?;
+        }
+        Ok(())
+    }
+
+    fn remove_oldest(&mut self, name: SegmentName) -> Result<(), JournalError> {
         if self.removal_pending.is_some() {
             self.sync_directory().map_err(|source| JournalError::SyncFailed { segments: Vec::new(), source })?;
         }
+        let file = name.to_string();
         match self.disk.remove(&file) {
             Ok(()) => {}
             // Someone else removed it; what matters is that it is gone.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(JournalError::Remove { file, source }),
         }
-        if let Some(removed) = self.segments.remove(&no) {
+        if let Some(removed) = self.segments.remove(&name.no) {
             self.bytes -= removed.bytes;
-            self.removal_pending = Some(Removed { no, was_settled: removed.is_settled() });
+            self.removal_pending = Some(Removed { no: name.no, was_settled: removed.is_settled() });
         }
         self.directory_changed = true;
         self.settle();
@@ -266,37 +281,49 @@ impl Writer {
         let file = name.to_string();
         let handle = self.disk.create(&file).map_err(|source| JournalError::Begin { file: file.clone(), source })?;
         self.directory_changed = true;
-        let mut segment =
-            Tracked { name, bytes: 0, records: 0, phase: Phase::Open, synced: false, entered: false, file: Some(handle) };
-        let result = self.write_header(&mut segment);
-        if result.is_err() {
-            // As if it had never been; where that fails too, its number is used up and it goes when its turn comes.
-            if self.disk.remove(&file).is_ok() {
-                return result;
+        let segment = Tracked {
+            name,
+            bytes: 0,
+            records: 0,
+            phase: Phase::Open,
+            synced: false,
+            entered: false,
+            let_go: false,
+            file: Some(handle),
+        };
+        self.next = name.no.next();
+        let segment = self.segments.entry(name.no).insert_entry(segment).into_mut();
+        let header = Header { name, settled_through: self.settled_through }.encode();
+        match write_header(segment, &header, self.suspicious) {
+            Ok(()) => self.bytes += segment.bytes,
+            Err(error) => {
+                self.take_back(name.no);
+                return Err(error);
             }
-            segment.poison();
-        } else {
+        }
+        if self.suspicious {
+            if let Err(source) = self.sync_directory() {
+                self.take_back(name.no);
+                return Err(JournalError::SyncFailed { segments: Vec::new(), source });
+            }
             self.suspicious = false;
         }
-        self.bytes += segment.bytes;
-        self.segments.insert(name.no, segment);
-        self.next = name.no.next();
-        result
+        Ok(())
     }
 
-    fn write_header(&mut self, segment: &mut Tracked) -> Result<(), JournalError> {
-        let begin_failed = |source| JournalError::Begin { file: segment.name.to_string(), source };
-        let sync_failed = |source| JournalError::SyncFailed { segments: Vec::new(), source };
-        let Some(file) = segment.file.as_mut() else { return Err(JournalError::NotOpen { no: segment.name.no }) };
-        let header = Header { name: segment.name, settled_through: self.settled_through }.encode();
-        file.append(&header).map_err(begin_failed)?;
-        segment.bytes = header.len() as u64;
-        if self.suspicious {
-            file.sync().map_err(sync_failed)?;
-            self.sync_directory().map_err(sync_failed)?;
-            (segment.synced, segment.entered) = (true, true);
+    /// Undoes the beginning of the newest segment, which holds no record: as if it had never been. Where that fails its
+    /// number is used up, and its file goes when its turn comes.
+    fn take_back(&mut self, no: SegmentNo) {
+        let Some(segment) = self.segments.get_mut(&no) else { return };
+        if self.disk.remove(&segment.name.to_string()).is_ok() {
+            self.directory_changed = true;
+            self.bytes -= segment.bytes;
+            self.segments.remove(&no);
+            self.next = no;
+        } else {
+            segment.poison();
+            segment.let_go = true;
         }
-        Ok(())
     }
 
     fn sync_directory(&mut self) -> io::Result<()> {
@@ -371,6 +398,17 @@ impl Tracked {
             durable: self.synced && self.entered && self.phase != Phase::Poisoned,
         }
     }
+}
+
+fn write_header(segment: &mut Tracked, header: &[u8], durably: bool) -> Result<(), JournalError> {
+    let Some(file) = segment.file.as_mut() else { return Err(JournalError::NotOpen { no: segment.name.no }) };
+    file.append(header).map_err(|source| JournalError::Begin { file: segment.name.to_string(), source })?;
+    if durably {
+        file.sync().map_err(|source| JournalError::SyncFailed { segments: Vec::new(), source })?;
+        segment.synced = true;
+    }
+    segment.bytes = header.len() as u64;
+    Ok(())
 }
 
 /// The segment with its file, if records can be appended to it.

@@ -106,12 +106,9 @@ async fn replay_one(
     let settings = Settings { flush_interval: Duration::from_secs(86_400), log_events: true, ..Settings::of(config) };
     let (id, health) = (endpoint.id, health_of(&stored, &endpoint));
     let followed = Endpoint { paused: false, ..endpoint };
-    // Nothing is counted on from before: neither windows (the file's are made whole again) nor gaps.
-    let stored = Stored {
-        endpoints: vec![(followed, EndpointHealth::default())],
-        tunnels: stored.tunnels.into_iter().filter(|(tunnel, _)| tunnel.endpoint == id).collect(),
-        ..Stored::default()
-    };
+    // Nothing is known from before, neither tunnels nor windows: what is stored depends on the file alone, and is the same
+    // every time.
+    let stored = Stored { endpoints: vec![(followed, EndpointHealth::default())], ..Stored::default() };
     let recorder = pipeline::start_replay(parts, settings, stored, ids).await?;
     ended.notified().await;
     // The CacheActor runs until the shutdown below.
@@ -173,6 +170,7 @@ impl Transport for ReplayTransport {
     }
 
     fn get(&self, _: &Target, _: &'static str) -> LocalBoxFuture<'static, Result<Bytes, TransportError>> {
-        async { Err(TransportError::Refused) }.boxed_local()
+        // A capture has no answers. The question is still open when the replay ends.
+        std::future::pending().boxed_local()
     }
 }

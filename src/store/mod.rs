@@ -5,6 +5,7 @@
 //!
 //! [`DieselStore`] is the one store there is: SQLite or PostgreSQL, one schema, one file per group of tables.
 
+mod check;
 mod connection;
 mod diesel_store;
 mod endpoints;
@@ -31,6 +32,7 @@ use crate::endpoint::{ApiKey, Endpoint, EndpointHealth};
 use crate::event::{Counters, EndpointId, InstanceConfig, Record, Sample, TunnelKey, TunnelState};
 use crate::id::EventId;
 
+pub use check::DatabaseReport;
 pub use connection::DatabaseUrl;
 use diesel_store::Writing;
 pub use diesel_store::{BATCH_SIZE_MAX, DieselStore};

@@ -143,8 +143,8 @@ pub struct TunnelFilter {
 
 /// A read-only connection to a database with this program's schema.
 pub struct ReadConnection {
-    url: DatabaseUrl,
-    connection: Connection,
+    pub(super) url: DatabaseUrl,
+    pub(super) connection: Connection,
 }
 
 impl ReadConnection {

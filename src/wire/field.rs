@@ -85,7 +85,7 @@ impl FromJson<'_> for u64 {
         Field::Value(value)
     }
     fn from_other_number(value: f64) -> Field<Self> {
-        if value < 0.0 || value >= 18_446_744_073_709_551_615.0 { Field::OutOfRange } else { Field::WrongType }
+        if !(0.0..18_446_744_073_709_551_615.0).contains(&value) { Field::OutOfRange } else { Field::WrongType }
     }
 }
 

@@ -74,7 +74,9 @@ impl SseIngestActor {
         }
         let quiet = self.clock.monotonic() - self.last_initial;
         match SETTLED_AFTER.checked_sub(quiet).filter(|left| !left.is_zero()) {
-            Some(left) => self.later(left, ctx, Self::reconcile_when_settled),
+            Some(left) => {
+                self.later(left, ctx, Self::reconcile_when_settled);
+            }
             None => self.reconcile(ctx),
         }
     }
@@ -83,7 +85,8 @@ impl SseIngestActor {
     pub(super) fn reconcile(&mut self, ctx: &mut Context<Self>) {
         self.reconciled = true;
         if self.question.is_some() {
-            return self.later(ASK_AGAIN_AFTER, ctx, Self::reconcile);
+            self.later(ASK_AGAIN_AFTER, ctx, Self::reconcile);
+            return;
         }
         self.ask_instances(ctx, |actor, answer, ctx| {
             let Some(question) = actor.question.take() else { return };
@@ -151,14 +154,18 @@ impl SseIngestActor {
     }
 
     /// Arms the timer for the next silence that would be worth a question.
-    fn watch(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn watch(&mut self, ctx: &mut Context<Self>) {
+        if let Some(armed) = self.watching.take() {
+            ctx.cancel_future(armed);
+        }
         let wait = self.pace.deadline().saturating_duration_since(self.clock.monotonic());
-        self.later(wait.max(WATCH_MIN), ctx, |actor, ctx| {
+        let armed = self.later(wait.max(WATCH_MIN), ctx, |actor, ctx| {
             if actor.pace.overdue(actor.clock.monotonic()) {
                 actor.doubt(ctx);
             }
             actor.watch(ctx);
         });
+        self.watching = Some(armed);
     }
 
     /// The stream is silent where it should not be: does the list show what it did not bring?

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use actix::{ActorFutureExt, AsyncContext, Context, SpawnHandle, WrapFuture};
 
 use super::SseIngestActor;
 use super::pieces::Portions;
@@ -63,6 +63,9 @@ impl SseIngestActor {
     pub(super) fn follow_up(&mut self, haul: Haul, ctx: &mut Context<Self>) {
         if haul.heard {
             self.pace.heard(self.clock.monotonic());
+        }
+        if self.pace.take_sooner() {
+            self.watch(ctx);
         }
         if let Some(api_key) = haul.new_key {
             log::info!("endpoint {}: the master has a new API key, which is used from now on", self.endpoint.name);
@@ -141,13 +144,13 @@ impl SseIngestActor {
     }
 
     /// Runs `what` after `wait` unless the connection changes before.
-    pub(super) fn later(&self, wait: Duration, ctx: &mut Context<Self>, what: fn(&mut Self, &mut Context<Self>)) {
+    pub(super) fn later(&self, wait: Duration, ctx: &mut Context<Self>, what: fn(&mut Self, &mut Context<Self>)) -> SpawnHandle {
         let connection = self.connection;
         ctx.run_later(wait, move |actor, ctx| {
             if actor.connection == connection {
                 what(actor, ctx);
             }
-        });
+        })
     }
 
     /// Sends a finding that must not be lost; the answer says that it was taken.

@@ -1,0 +1,120 @@
+//! Looks through the database without changing it: what `tidegate check` prints of it.
+
+use diesel::dsl::{count_star, max, min};
+use diesel::sql_types::Text;
+use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
+use serde::Serialize;
+
+use super::connection::{Connection, Phase, on, query_error};
+use super::flushes::Kind;
+use super::read::ReadConnection;
+use super::schema::{endpoint_sse, flushes, gaps, quarantine, service_history};
+use super::{DatabaseUrl, StoreError};
+use crate::clock::Timestamp;
+use crate::id::EventId;
+
+/// An id clock this far ahead of the wall clock is an alarm: the wall clock was wrong, or is.
+const AHEAD_MAX_SECONDS: u64 = 60;
+
+/// A database, looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DatabaseReport {
+    /// Which.
+    pub database: String,
+    /// Rows of `endpoint_sse`.
+    pub events: i64,
+    /// Lowest and highest id among them; as text, as JavaScript's numbers end at 53 bits.
+    pub ids: Option<(String, String)>,
+    /// Rows of `gaps`.
+    pub gaps: i64,
+    /// Rows of `quarantine`.
+    pub quarantined: i64,
+    /// Rows of `service_history`.
+    pub history_rows: i64,
+    /// Flushes of events.
+    pub flushes: i64,
+    /// Rows that they wrote in all; more than there are where rows expired or were purged.
+    pub rows_flushed: i64,
+    /// What is wrong.
+    pub problems: Vec<String>,
+}
+
+#[derive(QueryableByName)]
+struct Finding {
+    #[diesel(sql_type = Text)]
+    integrity_check: String,
+}
+
+impl ReadConnection {
+    /// Counts rows against what the flushes say, and has SQLite check its file. PostgreSQL has no such check; its own
+    /// tool is `pg_amcheck`.
+    ///
+    /// # Errors
+    /// [`Unavailable`](super::StoreErrorKind::Unavailable).
+    pub fn check(&mut self, now: Timestamp) -> Result<DatabaseReport, StoreError> {
+        let url = self.url.clone();
+        look(&mut self.connection, &url, now).map_err(|error| query_error(&url, &error, Phase::Running))
+    }
+}
+
+fn look(connection: &mut Connection, url: &DatabaseUrl, now: Timestamp) -> QueryResult<DatabaseReport> {
+    let mut problems = integrity(connection)?;
+    let (events, lowest, highest): (i64, Option<i64>, Option<i64>) = on!(&mut *connection, c => endpoint_sse::table
+        .select((count_star(), min(endpoint_sse::id), max(endpoint_sse::id)))
+        .first(c))?;
+    let gaps = on!(&mut *connection, c => gaps::table.count().get_result(c))?;
+    let quarantined: i64 = on!(&mut *connection, c => quarantine::table.count().get_result(c))?;
+    let history_rows = on!(&mut *connection, c => service_history::table.count().get_result(c))?;
+    let of_events = flushes::table.filter(flushes::batch.eq(Kind::Events.as_str()));
+    let flush_count: i64 = on!(&mut *connection, c => of_events.count().get_result(c))?;
+    // A sum of BIGINT has another type in each database; the rows of a flush fit the narrow one.
+    let rows_flushed = total_rows(connection)?;
+    let backwards: i64 =
+        on!(&mut *connection, c => flushes::table.filter(flushes::first_id.gt(flushes::last_id)).count().get_result(c))?;
+
+    if lowest.is_some_and(|lowest| lowest <= 0) {
+        problems.push(format!("endpoint_sse holds an id that is not positive: {}", lowest.unwrap_or_default()));
+    }
+    let ahead = highest.map_or(0, |highest| EventId(highest).id_clock().since(now).as_secs());
+    if ahead > AHEAD_MAX_SECONDS {
+        problems.push(format!("the newest id is {ahead} s ahead of the wall clock: one of the two clocks is or was wrong"));
+    }
+    if events + gaps > rows_flushed {
+        let unaccounted = events + gaps - rows_flushed;
+        problems.push(format!(
+            "{unaccounted} rows of endpoint_sse and gaps are accounted for by no flush: another program wrote them"
+        ));
+    }
+    if backwards > 0 {
+        problems.push(format!("{backwards} rows of flushes have a first id above their last id"));
+    }
+    Ok(DatabaseReport {
+        database: url.to_string(),
+        events,
+        ids: lowest.zip(highest).map(|(lowest, highest)| (lowest.to_string(), highest.to_string())),
+        gaps,
+        quarantined,
+        history_rows,
+        flushes: flush_count,
+        rows_flushed,
+        problems,
+    })
+}
+
+fn integrity(connection: &mut Connection) -> QueryResult<Vec<String>> {
+    let Connection::Sqlite(sqlite) = connection else { return Ok(Vec::new()) };
+    let findings: Vec<Finding> = sql_query("PRAGMA integrity_check(100)").load(sqlite)?;
+    let wrong = findings.into_iter().map(|finding| finding.integrity_check).filter(|finding| finding != "ok");
+    Ok(wrong.map(|finding| format!("integrity check: {finding}")).collect())
+}
+
+fn total_rows(connection: &mut Connection) -> QueryResult<i64> {
+    #[derive(QueryableByName)]
+    struct Total {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        total: i64,
+    }
+    let query = sql_query("SELECT CAST(COALESCE(SUM(rows), 0) AS BIGINT) AS total FROM flushes WHERE batch = 'events'");
+    let totals: Vec<Total> = on!(connection, c => query.load(c))?;
+    Ok(totals.first().map_or(0, |total| total.total))
+}
