@@ -128,7 +128,7 @@ impl Judge {
                 *counts.flushes.entry(batch.info.cause.as_str()).or_default() += 1;
             }
             Seen::Events { answer: Answer::Unknown, .. } => counts.in_doubt += 1,
-            Seen::Fault { name, on: true } => *counts.faults.entry(name).or_default() += 1,
+            Seen::Fault { name, on: true } if *name != "stopping" => *counts.faults.entry(name).or_default() += 1,
             Seen::Stepped { .. } => *counts.faults.entry("clock").or_default() += 1,
             Seen::Ended(Ended::Killed) => *counts.faults.entry("kill").or_default() += 1,
             Seen::Ended(Ended::PowerLost) => *counts.faults.entry("power").or_default() += 1,

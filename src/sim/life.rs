@@ -244,6 +244,7 @@ impl World {
 
     async fn stop(&mut self, recorder: &RecorderHandle) -> LifeEnd {
         let limit = self.plan.settings.shutdown_deadline + SHUTDOWN_MARGIN;
+        self.shared.see(Seen::Fault { name: "stopping", on: true });
         let answered = tokio::select! {
             biased;
             () = crash::over(&self.shared) => return self.over(),

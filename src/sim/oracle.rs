@@ -155,6 +155,7 @@ impl Oracle {
             Seen::Stepped { .. } => self.stepped_at = Some(at),
             Seen::Ended(ended) => {
                 (self.life, self.alive_since, self.works_since) = (0, None, None);
+                self.faults.remove("stopping");
                 if *ended == Ended::PowerLost {
                     self.fold_power_loss();
                 }

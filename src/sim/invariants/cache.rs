@@ -16,6 +16,8 @@ use crate::id::EventId;
 pub struct Cache {
     /// The last written event of each tunnel: what it said, `None` where it ended the tunnel.
     said: BTreeMap<TunnelKey, (EventId, Option<Sample>)>,
+    /// The last event of each tunnel whose state the database holds.
+    stored: BTreeMap<TunnelKey, EventId>,
 }
 
 impl Invariant for Cache {
@@ -27,6 +29,13 @@ impl Invariant for Cache {
         match &observation.seen {
             Seen::Written { records, answer: Answer::Acknowledged(()), .. } => {
                 records.iter().for_each(|record| self.note(record));
+                Ok(0)
+            }
+            Seen::Live { changes, answer: Answer::Acknowledged(()) } => {
+                self.stored.extend(changes.samples.iter().map(|(tunnel, _, _, id)| (tunnel.clone(), *id)));
+                for (tunnel, _) in &changes.removed {
+                    self.stored.remove(tunnel);
+                }
                 Ok(0)
             }
             // What was lost is not known: begin anew with the next events.
@@ -52,6 +61,14 @@ impl Invariant for Cache {
                         }
                         // It may have ended since by an event that is not written yet.
                         (Some(_), _) | (None, _) => {}
+                    }
+                }
+                for (tunnel, id) in &self.stored {
+                    if let Some(state) = live.get(tunnel).filter(|state| state.last_event < *id) {
+                        return Err(format!(
+                            "{}: live state is of {}, and the database knows of {id}",
+                            tunnel.instance, state.last_event
+                        ));
                     }
                 }
                 self.said.retain(|tunnel, (_, sample)| sample.is_some() || live.contains_key(tunnel));
@@ -108,6 +125,14 @@ mod tests {
         history.written("1.events", &[update(1, 10), update(2, 20)]).see(Seen::Ended(Ended::Killed));
         history.see(Seen::Started { life: 2 }).look(|look| look.tunnels = vec![state(1, 10)]);
         history.is_bad("live state is of 1, and 2 was written since");
+    }
+
+    #[test]
+    fn a_replay_that_goes_back_behind_the_database_is_found() {
+        let mut history = History::of(Cache::default());
+        history.written("1.events", &[update(1, 10), update(2, 20)]).live(2, 20).see(Seen::Ended(Ended::PowerLost));
+        history.see(Seen::Started { life: 2 }).look(|look| look.tunnels = vec![state(1, 10)]);
+        history.is_bad("live state is of 1, and the database knows of 2");
     }
 
     #[test]

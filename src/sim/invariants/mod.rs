@@ -13,6 +13,7 @@ mod history;
 mod maps;
 mod memory;
 mod order;
+mod patience;
 mod received;
 mod secrets;
 mod segments;
@@ -38,6 +39,7 @@ pub use history::HistoryAddsUp;
 pub use maps::Maps;
 pub use memory::Memory;
 pub use order::Order;
+pub use patience::Patience;
 pub use received::Received;
 pub use secrets::Secrets;
 pub(crate) use secrets::holds_secret;
@@ -71,7 +73,7 @@ pub struct Terms {
 pub fn all(terms: &Terms) -> Vec<Box<dyn Invariant + Send>> {
     vec![
         Box::new(Received::default()),
-        Box::new(Unique::default()),
+        Box::new(Unique),
         Box::new(Order::default()),
         Box::new(Boundaries::new(terms)),
         Box::new(Batches::new(terms)),
@@ -85,5 +87,6 @@ pub fn all(terms: &Terms) -> Vec<Box<dyn Invariant + Send>> {
         Box::new(Secrets),
         Box::new(Maps),
         Box::new(Shutdown),
+        Box::new(Patience::default()),
     ]
 }
