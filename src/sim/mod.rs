@@ -25,6 +25,7 @@
 //! What is decided by chance is decided with integers: the library's floating-point functions differ between machines.
 
 pub mod agenda;
+pub mod by_hand;
 pub mod crash;
 pub mod database;
 pub mod disk;

@@ -81,7 +81,7 @@ pub fn run(
 
 /// Paused time jumps to the next timer when nothing is left to do. No input or output: the world has none.
 #[expect(clippy::expect_used, reason = "a runtime without input and output needs nothing that could be missing")]
-fn runtime() -> Runtime {
+pub(super) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime")
 }
 
