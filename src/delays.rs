@@ -1,5 +1,5 @@
-//! What is late: a batch that is not committed, a buffer above its bound, a boundary without its flush. Each is warned of
-//! once, after a minute, and again only after it was well in between.
+//! What is late: a batch that is not committed, a buffer above its bound, a boundary without its flush; and ids that run
+//! ahead of the clock. Each is warned of once, after a minute, and again only after it was well in between.
 
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct Seen {
     pub full: u64,
     /// The boundary whose flush is not committed, and when it was reached.
     pub boundary: Option<(Timestamp, Instant)>,
+    /// How far the clock of the newest id is ahead of the wall clock.
+    pub id_ahead: Duration,
 }
 
 /// What was late when it was last looked at.
@@ -32,19 +34,27 @@ pub struct Delays {
     late: bool,
     above: bool,
     overdue: bool,
+    ahead: bool,
 }
 
 impl Delays {
     /// Compares with what was seen before and returns the warnings that are new.
     pub fn look(&mut self, seen: Seen) -> Vec<String> {
-        let Seen { now, oldest_cut, events, full, boundary } = seen;
+        let Seen { now, oldest_cut, events, full, boundary, id_ahead } = seen;
         let long = |since: Option<Instant>| since.is_some_and(|since| now - since >= WARN_AFTER);
         self.above_since = if events > full { self.above_since.or(Some(now)) } else { None };
         let before = *self;
         self.late = long(oldest_cut);
         self.above = long(self.above_since);
         self.overdue = long(boundary.map(|(_, since)| since));
+        self.ahead = id_ahead > WARN_AFTER;
         let mut warnings = Vec::new();
+        if self.ahead && !before.ahead {
+            let seconds = id_ahead.as_secs();
+            warnings.push(format!(
+                "event ids are {seconds} s ahead of the wall clock, which was set back or was wrong; ids go on rising"
+            ));
+        }
         if self.late && !before.late {
             warnings.push(format!("a batch was cut over a minute ago and is not committed; {events} events wait"));
         }
@@ -78,6 +88,7 @@ mod tests {
             events: if late { 1500 } else { 10 },
             full: 1000,
             boundary: late.then_some((Timestamp(0), start)),
+            id_ahead: Duration::from_secs(if seconds == 301 { 61 } else { 0 }),
         };
         let mut delays = Delays::default();
         assert!(delays.look(seen(0, true)).is_empty());
@@ -85,7 +96,8 @@ mod tests {
         assert_eq!(delays.look(seen(60, true)).len(), 3);
         assert!(delays.overdue());
         assert!(delays.look(seen(300, true)).is_empty());
-        assert!(delays.look(seen(301, false)).is_empty());
+        let ahead = delays.look(seen(301, false));
+        assert!(ahead.len() == 1 && ahead[0].contains("61 s ahead"), "{ahead:?}");
         assert!(!delays.overdue());
         assert_eq!(delays.look(seen(302, true)).len(), 2, "the buffer is above its bound only since now");
     }

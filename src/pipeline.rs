@@ -98,7 +98,7 @@ pub struct Parts {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The database cannot be used as it is.
-    #[error("database: {0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// The journal cannot be used as it is.
     #[error("journal: {0}")]

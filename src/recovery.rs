@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::event::{EndpointId, Record};
 use crate::history::Histories;
 use crate::id::EventId;
-use crate::journal::{Content, Disk, Journal, JournalError, RepairReport, Run, Segment, Writer};
+use crate::journal::{Content, Disk, Journal, JournalError, RepairReport, Run, SegmentKind, SegmentNo, Writer};
 use crate::live::LiveState;
 use crate::store::{FlushCause, FlushInfo, Stored};
 
@@ -51,38 +51,40 @@ pub fn recover(stored: &Stored, disk: Arc<dyn Disk>, now: Timestamp) -> Result<R
     let mut highest_id = stored.highest_id;
     let mut reading = Journal::open(disk)?;
 
-    // History first: it says from which event on the records of the event segments are still to be counted.
-    for batch in reading.history()? {
-        highest_id = highest_id.max(batch.id);
-        if batch.through > histories.through() {
-            let states = batch.states.iter().map(|(tunnel, state)| (tunnel.clone(), state.as_deref()));
-            histories.restore(batch.through, states);
-        }
-    }
-    let history_durable = histories.through();
     let mut batches = Vec::new();
     let mut replayed = 0;
-    while let Some(segment) = reading.next_segment()? {
-        let Segment { no, content, bytes, .. } = segment;
-        let empty = content.is_empty();
-        let info = FlushInfo { cause: FlushCause::Recovery, boundary: None, skipped_boundaries: 0, cut_at: now };
-        let (info, events, last) = match content {
-            Content::History(batches) => {
-                let batch = batches.first();
-                (batch.map_or(info, |batch| batch.info), 0, batch.map_or(EventId::ZERO, |batch| batch.through))
+
+    // History first: it says from which event on the records of the event segments are still to be counted.
+    for no in reading.segments_of(SegmentKind::History) {
+        let segment = reading.read(no)?;
+        let mut recovered = RecoveredBatch { empty: true, ..nothing(no, segment.bytes, now) };
+        if let Content::History(batches) = segment.content
+            && let Some(batch) = batches.into_iter().next()
+        {
+            highest_id = highest_id.max(batch.id);
+            if batch.through > histories.through() {
+                let states = batch.states.iter().map(|(tunnel, state)| (tunnel.clone(), state.as_deref()));
+                histories.restore(batch.through, states);
             }
-            Content::Events(records) => {
-                for record in records.iter().filter(|record| known.contains(&record.endpoint())) {
-                    live.apply(record);
-                    histories.observe(record);
-                }
-                (info, records.len() as u64, records.iter().map(Record::id).max().unwrap_or_default())
-            }
-        };
+            recovered = RecoveredBatch { info: batch.info, last: batch.through, empty: false, ..recovered };
+        }
+        batches.push(recovered);
+    }
+    let history_durable = histories.through();
+    for no in reading.segments_of(SegmentKind::Events) {
+        let segment = reading.read(no)?;
+        let Content::Events(records) = segment.content else { continue };
+        for record in records.iter().filter(|record| known.contains(&record.endpoint())) {
+            live.apply(record);
+            histories.observe(record);
+        }
+        let last = records.iter().map(Record::id).max().unwrap_or_default();
+        let events = records.len() as u64;
         highest_id = highest_id.max(last);
         replayed += events;
-        batches.push(RecoveredBatch { segment: no, info, events, last, bytes, empty });
+        batches.push(RecoveredBatch { events, last, empty: records.is_empty(), ..nothing(no, segment.bytes, now) });
     }
+    batches.sort_by_key(|batch| batch.segment);
     let (writer, report) = reading.into_writer(Run::started_at(now))?;
     // What could not be read at all was renamed and is no segment any more.
     batches.retain(|batch| writer.segment(batch.segment).is_some());
@@ -91,6 +93,12 @@ pub fn recover(stored: &Stored, disk: Arc<dyn Disk>, now: Timestamp) -> Result<R
         info!("journal: {replayed} events in {} batches of a recorder before this one; they are flushed first", batches.len());
     }
     Ok(Recovered { live, histories, history_durable, batches, writer, highest_id, report })
+}
+
+/// A segment without anything in it.
+fn nothing(segment: SegmentNo, bytes: u64, now: Timestamp) -> RecoveredBatch {
+    let info = FlushInfo { cause: FlushCause::Recovery, boundary: None, skipped_boundaries: 0, cut_at: now };
+    RecoveredBatch { segment, info, events: 0, last: EventId::ZERO, bytes, empty: true }
 }
 
 fn tell(report: &RepairReport) {

@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "each test program uses a part")]
 mod cli_support;
 
-use cli_support::{Fake, nobody, run, run_with, serve};
+use cli_support::{Fake, nobody, run, run_with, serve, serve_as};
 use serde_json::json;
 use tidegate::endpoint::TlsPolicy;
 
@@ -131,6 +131,20 @@ fn the_recorder_of_another_database_is_left_alone() {
     assert!(ran.stderr.contains("not the recorder of this database"), "{}", ran.stderr);
     run(other.path(), &["endpoint", "add", "tokyo", "http://10.0.0.5:9090", "--no-api-key", &at]);
     assert!(fake.0.lock().unwrap().endpoints.is_empty(), "added to the wrong recorder");
+}
+
+#[test]
+fn a_demo_answers_where_there_is_no_database_that_could_be_meant() {
+    let (theirs, ours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at = serve_as(Some("demo"), &Fake::default(), theirs.path(), None);
+    for command in [&["stats", &at, "--json"][..], &["flush", &at, "--json"], &["tunnels", &at, "--json"]] {
+        let ran = run(ours.path(), command);
+        assert_eq!(ran.code, 0, "{command:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("the demo at"), "{}", ran.stderr);
+    }
+    assert_eq!(run(ours.path(), &["migrate"]).code, 0);
+    let ran = run(ours.path(), &["flush", &at]);
+    assert_eq!(ran.code, 3, "a command with a database of its own is not for the demo");
 }
 
 #[test]

@@ -16,7 +16,7 @@ mod postgres;
 
 use std::sync::Arc;
 
-use recorder::{PATIENCE, Recorder, Setup, number, received, segments, tail, wait};
+use recorder::{PATIENCE, Recorder, Setup, all_receive, flushes, number, received, segments, tail, wait};
 use serde_json::Value;
 use tidegate::clock::SystemClock;
 use tidegate::demo::load::{AfterLoad, Load, LoadServer, ServerThread};
@@ -26,6 +26,10 @@ use tmpfs::Tmpfs;
 /// Events of each master: several times what the journals of these tests hold.
 const EVENTS: u64 = 12_000;
 const MASTERS: u64 = 2;
+/// Events of a batch.
+const BATCH: u64 = 500;
+/// Room for the journal in these tests.
+const JOURNAL_BYTES: u64 = 1 << 20;
 const INSTANCES: usize = 3;
 
 struct Masters {
@@ -39,7 +43,7 @@ fn masters() -> Masters {
         version: Version::Go1_14_0,
         instances: INSTANCES,
         events: EVENTS,
-        per_second: Some(4_000),
+        per_second: Some(2_000),
         then: AfterLoad::StayOpen,
     };
     let start = |seed| servers.run(|| LoadServer::start(load, Arc::new(SystemClock), seed).expect("a port"));
@@ -68,19 +72,20 @@ fn all_decided(run: &mut Recorder, masters: &Masters, reason: &str) -> (u64, u64
 fn assert_the_oldest_were_kept(setup: &Setup, masters: &Masters) {
     let mut database = stored::connect(setup.database_url());
     for connection in stored::assert_no_repeats(&mut database, &masters.all) {
-        assert!(connection.last - connection.rows < EVENTS / 20, "new events were kept and old ones refused: {connection:?}");
+        assert!(connection.last - connection.rows < EVENTS / 4, "new events were kept and old ones refused: {connection:?}");
     }
 }
 
-fn gaps(setup: &Setup, reason: &str) -> i64 {
-    let sql = format!("SELECT count(DISTINCT endpoint_id) AS value FROM gaps WHERE reason = '{reason}'");
-    stored::connect(setup.database_url()).number(&sql)
+/// Endpoints of which it is recorded that events were refused.
+fn endpoints_with_a_gap(setup: &Setup) -> u64 {
+    let sql = "SELECT count(DISTINCT endpoint_id) AS value FROM gaps WHERE reason = 'refused'";
+    stored::connect(setup.database_url()).number(sql).unsigned_abs()
 }
 
 /// Fills the journal, makes room, and sees all of it.
 fn fill_and_free(setup: &Setup, masters: &Masters, reason: &str) {
     let mut run = setup.start();
-    run.until("it receives", |stats| received(stats) > 0);
+    run.until("it receives", |stats| all_receive(stats, masters.all.len()));
     let mut lock = stored::connect(setup.database_url());
     lock.execute("BEGIN IMMEDIATE");
     let (received_before, refused) = all_decided(&mut run, masters, reason);
@@ -94,18 +99,21 @@ fn fill_and_free(setup: &Setup, masters: &Masters, reason: &str) {
     assert!(by_endpoint.iter().all(|count| *count > 0) && by_endpoint.iter().sum::<u64>() == refused, "{by_endpoint:?}");
 
     lock.execute("ROLLBACK");
-    run.until("the journal is drained", |stats| number(&stats["optimized_storage"]["buffer_size"]) == 0);
+    // Also of what was kept for live state and history only, and not at the next hour but now.
+    run.until("the journal is drained and has room again", |stats| {
+        let storage = &stats["optimized_storage"];
+        number(&storage["buffer_size"]) < BATCH && number(&storage["journal_bytes"]) < JOURNAL_BYTES / 2
+    });
     run.stop_well();
     let mut database = stored::connect(setup.database_url());
     assert_eq!(stored::rows(&mut database), received_before, "what was received and nothing else is stored");
     assert_the_oldest_were_kept(setup, masters);
-    assert_eq!(gaps(setup, reason), MASTERS.cast_signed(), "each endpoint's gap is recorded");
+    assert_eq!(endpoints_with_a_gap(setup), MASTERS, "each endpoint's gap is recorded\n{}", tail(&setup.log()));
 
-    // It works again: the same masters are followed once more, and everything is received.
+    // It works again: the same masters are followed once more, and batches come and go.
     let mut next = setup.start();
-    let all = EVENTS * MASTERS;
-    next.until("everything is received this time", |stats| received(stats) >= all);
-    assert_eq!(dropped(&next.stats().expect("it answers"), reason), 0);
+    let stats = next.until("events are received and stored again", |stats| flushes(stats) >= 3);
+    assert_eq!(dropped(&stats, reason), 0, "{stats:#}");
     next.stop_well();
     let log = setup.log();
     assert!(!log.contains("set aside") && !log.contains("panicked"), "{}", tail(&log));
@@ -115,23 +123,28 @@ fn fill_and_free(setup: &Setup, masters: &Masters, reason: &str) {
 
 #[test]
 fn when_the_disk_of_the_journal_is_full_new_events_are_refused_and_the_old_ones_stored() {
-    let Some(disk) = Tmpfs::mount(1 << 10) else { return };
+    let Some(disk) = Tmpfs::mount(JOURNAL_BYTES >> 10) else { return };
     let masters = masters();
     let setup = Setup::sqlite().masters(&masters.all);
     let setup = setup.set("journal.dir", &disk.path().join("journal").display().to_string());
     // Nothing is kept free: the disk itself says that it is full.
-    let setup = setup.set("journal.min_free_bytes", "0").set("storage.max_buffer_size", "500").set("cache.sync_interval", "1s");
+    let setup = setup
+        .set("journal.min_free_bytes", "0")
+        .set("storage.max_buffer_size", &BATCH.to_string())
+        .set("cache.sync_interval", "1s");
     fill_and_free(&setup, &masters, "disk_full");
 }
 
 #[test]
 fn when_less_than_the_minimum_is_free_new_events_are_refused_and_others_can_use_the_rest() {
-    let Some(disk) = Tmpfs::mount(2 << 10) else { return };
+    let Some(disk) = Tmpfs::mount(JOURNAL_BYTES >> 9) else { return };
     let masters = masters();
     let setup = Setup::sqlite().masters(&masters.all);
     let setup = setup.set("journal.dir", &disk.path().join("journal").display().to_string());
-    let setup =
-        setup.set("journal.min_free_bytes", "1 MiB").set("storage.max_buffer_size", "500").set("cache.sync_interval", "1s");
+    let setup = setup
+        .set("journal.min_free_bytes", "1 MiB")
+        .set("storage.max_buffer_size", &BATCH.to_string())
+        .set("cache.sync_interval", "1s");
     fill_and_free(&setup, &masters, "disk_full");
 }
 
@@ -139,7 +152,10 @@ fn when_less_than_the_minimum_is_free_new_events_are_refused_and_others_can_use_
 fn when_the_journal_has_reached_its_bound_the_oldest_are_kept_and_the_newest_refused() {
     let masters = masters();
     let setup = Setup::sqlite().masters(&masters.all);
-    let setup = setup.set("journal.max_bytes", "1 MiB").set("storage.max_buffer_size", "500").set("cache.sync_interval", "1s");
+    let setup = setup
+        .set("journal.max_bytes", &JOURNAL_BYTES.to_string())
+        .set("storage.max_buffer_size", &BATCH.to_string())
+        .set("cache.sync_interval", "1s");
     fill_and_free(&setup, &masters, "journal_full");
     assert!(setup.log().contains("journal.max_bytes"), "the log warns before it is full\n{}", tail(&setup.log()));
 }
@@ -147,13 +163,16 @@ fn when_the_journal_has_reached_its_bound_the_oldest_are_kept_and_the_newest_ref
 /// Killed on a full disk and started again on it: what was received comes back whole.
 #[test]
 fn killed_on_a_full_disk_it_starts_again_and_stores_what_it_had() {
-    let Some(disk) = Tmpfs::mount(1 << 10) else { return };
+    let Some(disk) = Tmpfs::mount(JOURNAL_BYTES >> 10) else { return };
     let masters = masters();
     let setup = Setup::sqlite().masters(&masters.all);
     let setup = setup.set("journal.dir", &disk.path().join("journal").display().to_string());
-    let setup = setup.set("journal.min_free_bytes", "0").set("storage.max_buffer_size", "500").set("cache.sync_interval", "1s");
+    let setup = setup
+        .set("journal.min_free_bytes", "0")
+        .set("storage.max_buffer_size", &BATCH.to_string())
+        .set("cache.sync_interval", "1s");
     let mut run = setup.start();
-    run.until("it receives", |stats| received(stats) > 0);
+    run.until("it receives", |stats| all_receive(stats, masters.all.len()));
     let mut lock = stored::connect(setup.database_url());
     lock.execute("BEGIN IMMEDIATE");
     let (received_before, _) = all_decided(&mut run, &masters, "disk_full");
@@ -165,6 +184,10 @@ fn killed_on_a_full_disk_it_starts_again_and_stores_what_it_had() {
     assert!(drained.is_some(), "what was received before is not stored\n{}", tail(&setup.log()));
     drop(ballast);
     next.kill();
+    let mut third = setup.start();
+    third.until("the journal has room again", |stats| number(&stats["optimized_storage"]["journal_bytes"]) < JOURNAL_BYTES / 2);
+    third.stop_well();
+    // The masters send anew to who connects anew.
     let mut last = setup.start();
     last.until("it receives again", |stats| received(stats) > 0);
     last.stop_well();
@@ -177,7 +200,10 @@ fn killed_on_a_full_disk_it_starts_again_and_stores_what_it_had() {
 fn a_small_journal_refuses_nothing_while_the_database_works() {
     let masters = masters();
     let setup = Setup::sqlite().masters(&masters.all);
-    let setup = setup.set("journal.max_bytes", "4 MiB").set("storage.max_buffer_size", "500").set("cache.sync_interval", "1s");
+    let setup = setup
+        .set("journal.max_bytes", "4 MiB")
+        .set("storage.max_buffer_size", &BATCH.to_string())
+        .set("cache.sync_interval", "1s");
     let mut run = setup.start();
     // More than the journal holds, bunch by bunch.
     run.until("everything is received", |stats| {

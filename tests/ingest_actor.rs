@@ -87,6 +87,8 @@ struct Seen {
     master_ids: Vec<String>,
     fingerprints: Vec<Fingerprint>,
     refuse: Option<Refused>,
+    /// Of a refused bunch, so many records are kept.
+    kept: usize,
     hold: Vec<tokio::sync::oneshot::Sender<()>>,
     holding: bool,
 }
@@ -121,7 +123,8 @@ impl Handler<Append> for Probe {
     fn handle(&mut self, Append(bunch): Append, _: &mut Context<Self>) -> Self::Result {
         let mut seen = self.0.borrow_mut();
         if let Some(refused) = seen.refuse {
-            return Box::pin(async move { Err(Refusal { kept: 0, reason: refused }) });
+            let kept = seen.kept;
+            return Box::pin(async move { Err(Refusal { kept, reason: refused }) });
         }
         seen.appended.extend(records(&bunch));
         if !seen.holding {
@@ -677,6 +680,37 @@ fn another_address_or_key_takes_effect_at_once_and_the_old_stream_is_closed() {
         assert_eq!(&*world.gaps()[0].reason, "reconfigured");
         seconds(120).await;
         assert_eq!(world.connects(), 2, "timers of the old connection do nothing");
+    });
+}
+
+#[test]
+fn a_change_of_what_is_stored_takes_effect_without_a_gap_and_back() {
+    on_paused_time(async {
+        let world = World::start(|_, _| ());
+        tick().await;
+        for (log_events, stored) in [(Some(false), 0), (None, 1)] {
+            world.actor.send(Retarget(Endpoint { log_events, ..endpoint() })).await.unwrap();
+            world.send(event("log", &instance("aaaaaaaa", 1))).await;
+            assert_eq!(world.probe.0.borrow().appended.len(), stored);
+        }
+        assert_eq!(world.connects(), 1);
+    });
+}
+
+#[test]
+fn what_was_kept_of_a_refused_bunch_counts_as_received() {
+    on_paused_time(async {
+        let world = World::start(|setup, _| setup.last_heard = Some(START));
+        tick().await;
+        world.probe.0.borrow_mut().kept = 2;
+        world.probe.0.borrow_mut().refuse = Some(Refused::JournalFull);
+        let events: String = (0..3).map(|n| event("update", &instance("aaaaaaaa", n))).collect();
+        world.send(events).await;
+        assert_eq!((world.state().events_received, world.state().dropped.get("journal_full")), (1, Some(&2)));
+        world.probe.0.borrow_mut().refuse = None;
+        world.send(event("update", &instance("aaaaaaaa", 9))).await;
+        let reasons: Vec<_> = world.gaps().iter().map(|gap| gap.reason.to_string()).collect();
+        assert_eq!(reasons, ["refused"], "the gap in what was kept is not recorded again");
     });
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use proptest::prelude::*;
 use tidegate::sse::{Decoder, EVENT_BYTES_MAX, Frame};
 
 type Events = Vec<(String, String, String)>;
@@ -185,4 +186,26 @@ fn the_end_of_a_stream_tells_of_an_unfinished_event() {
     let mut decoder = Decoder::default();
     decoder.feed(b"data: a\n\n:comm", |_| {});
     assert_eq!(decoder.finish(), None);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_cut_anywhere_give_the_same_events(
+        stream in proptest::collection::vec(
+            prop_oneof![
+                Just(&b"data"[..]), Just(&b"event"[..]), Just(&b"id"[..]), Just(&b"retry"[..]), Just(&b":"[..]), Just(&b" "[..]),
+                Just(&b"\n"[..]), Just(&b"\r"[..]), Just(&b"\r\n"[..]), Just(&b"\n\n"[..]), Just(&b"7"[..]), Just(&b"\0"[..]),
+                Just(&b"\xEF\xBB\xBF"[..]), Just(&b"\xEF"[..]), Just(&b"\xC3\xA9"[..]),
+            ],
+            0..60,
+        ),
+        cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..8),
+    ) {
+        let stream = stream.concat();
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+        cuts.extend([0, stream.len()]);
+        cuts.sort_unstable();
+        let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &stream[pair[0]..pair[1]]).collect();
+        prop_assert_eq!(decode(&pieces), decode(&[&stream]));
+    }
 }

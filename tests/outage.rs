@@ -19,7 +19,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use postgres::{Around, Cluster};
-use recorder::{PATIENCE, Recorder, Setup, flushes, number, received, tail, wait};
+use recorder::{PATIENCE, Recorder, Setup, all_receive, flushes, number, received, tail, wait};
 use serde_json::Value;
 use tidegate::clock::{Clock, SystemClock};
 use tidegate::demo::load::{AfterLoad, Load, LoadServer, ServerThread};
@@ -71,7 +71,7 @@ impl Masters {
 /// Starts the recorder and waits until batches are stored.
 fn recording(setup: &Setup) -> Recorder<'_> {
     let mut run = setup.start();
-    run.until("batches are stored", |stats| flushes(stats) >= 4);
+    run.until("batches are stored", |stats| flushes(stats) >= 4 && all_receive(stats, 2));
     run
 }
 

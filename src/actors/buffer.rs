@@ -253,6 +253,8 @@ pub struct BufferActor {
     history_durable: EventId,
     /// The windows were asked for because they keep too much of the journal, and have not come yet.
     windows_asked: bool,
+    /// The last records were refused for want of room.
+    short_of_room: bool,
     boundary_timer: Option<SpawnHandle>,
     /// What the wall clock will show if nobody steps it: wall time minus monotonic time, in microseconds.
     clock_offset: i64,
@@ -319,6 +321,7 @@ impl BufferActor {
             maybe_stored,
             history_durable,
             windows_asked: false,
+            short_of_room: false,
             boundary_timer: None,
             clock_offset: 0,
             started: now,
@@ -407,7 +410,10 @@ impl BufferActor {
                     self.buffer.cut(no, bytes, info, now);
                     self.cut_made(info);
                 }
-                Effect::Appended { kept, refused } => self.acknowledge(kept, refused),
+                Effect::Appended { kept, refused } => {
+                    self.short_of_room = matches!(refused, Some(Refused::JournalFull | Refused::DiskFull));
+                    self.acknowledge(kept, refused);
+                }
                 Effect::History { no, batch } => {
                     self.windows_asked = false;
                     if no.is_some() {
@@ -562,8 +568,14 @@ impl BufferActor {
     fn let_go(&mut self) {
         let live = self.cache_state.borrow().synced_through;
         self.remove.extend(self.buffer.let_go(self.history_durable, live, self.open.no));
-        let pinned_max = HISTORY_PINNED_BYTES_MAX.min(self.limits.journal_bytes_max / HISTORY_PINNED_SHARE);
-        if !self.windows_asked && self.buffer.pinned_bytes(self.history_durable) > pinned_max {
+        // Where room is short, nothing is kept for history that could go. One batch of it in memory has to be enough.
+        let pinned_max = if self.short_of_room {
+            0
+        } else {
+            HISTORY_PINNED_BYTES_MAX.min(self.limits.journal_bytes_max / HISTORY_PINNED_SHARE)
+        };
+        let waits = self.windows_asked || self.buffer.has_history_in_memory_only();
+        if !waits && self.buffer.pinned_bytes(self.history_durable) > pinned_max {
             self.windows_asked = true;
             self.cut_windows(FlushCause::Threshold, true);
         }
@@ -679,6 +691,7 @@ impl BufferActor {
             events: self.buffer.events(),
             full: self.limits.batch_events_max as u64,
             boundary: self.boundary_pending,
+            id_ahead: self.cache_state.borrow().synced_through.id_clock().since(self.clock.wall()),
         });
         for warning in warnings {
             warn!("{warning}");

@@ -250,7 +250,7 @@ impl EndpointsActor {
                     let last_heard = setup.cache_state.borrow().endpoints.get(&id).and_then(|(health, _)| health.last_heard);
                     followed.ingest = Some(
                         SseIngestActor::new(IngestSetup {
-                            log_events: followed.endpoint.log_events.unwrap_or(setup.log_events),
+                            log_events: setup.log_events,
                             endpoint: followed.endpoint.clone(),
                             known,
                             last_heard,

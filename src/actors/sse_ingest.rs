@@ -61,7 +61,7 @@ pub struct IngestSetup {
     pub known: BTreeMap<InstanceId, TunnelState>,
     /// When the endpoint was last heard, for the gap since then; `None` for a new one.
     pub last_heard: Option<Timestamp>,
-    /// Whether `log` events are stored.
+    /// Whether `log` events are stored where the endpoint does not say: `storage.log_events`.
     pub log_events: bool,
     /// Shared id generator.
     pub ids: SharedIds,
@@ -111,7 +111,8 @@ pub struct IngestState {
     pub reconnects: u64,
 }
 
-/// The endpoint's address, key or TLS changed: connect anew with these. Sent by the EndpointsActor.
+/// The endpoint is configured anew. Sent by the EndpointsActor. The reply means that it took effect: at once, over a new
+/// connection, if address, key or TLS changed or none was open; otherwise the open stream goes on.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Retarget(pub Endpoint);
@@ -125,6 +126,8 @@ pub struct Drain;
 /// Follows one master.
 pub struct SseIngestActor {
     endpoint: Endpoint,
+    /// What holds where the endpoint does not say.
+    log_events: bool,
     ids: SharedIds,
     clock: SharedClock,
     transport: SharedTransport,
@@ -147,6 +150,8 @@ pub struct SseIngestActor {
     /// The gap that the next stream ends.
     gap: Option<OpenGap>,
     shutdown_seen: bool,
+    /// When the last event came, for the gap that a silent stream leaves.
+    last_event_at: Option<Timestamp>,
     last_initial: tokio::time::Instant,
     /// The full list was compared since this stream began.
     reconciled: bool,
@@ -177,12 +182,14 @@ impl SseIngestActor {
     #[must_use]
     pub fn new(setup: IngestSetup) -> Self {
         let IngestSetup { endpoint, known, last_heard, log_events, ids, clock, transport, rng, downstream, state } = setup;
-        let tracker = Tracker::new(endpoint.id, known, Redactor::default(), log_events);
+        let stored_logs = endpoint.log_events.unwrap_or(log_events);
+        let tracker = Tracker::new(endpoint.id, known, Redactor::default(), stored_logs);
         let intake = Intake::new(endpoint.id, &endpoint.name, endpoint.api_key.clone(), endpoint.master_id.clone(), tracker);
         let now = clock.monotonic();
         let health = EndpointHealth { since: clock.wall(), last_heard, ..EndpointHealth::default() };
         Self {
             endpoint,
+            log_events,
             ids,
             clock,
             transport,
@@ -200,6 +207,7 @@ impl SseIngestActor {
             connected_before: false,
             gap: last_heard.map(|from| OpenGap { from, reason: "recorder_stopped" }),
             shutdown_seen: false,
+            last_event_at: last_heard,
             last_initial: now,
             reconciled: false,
             question: None,
@@ -351,6 +359,9 @@ impl StreamHandler<Pieces> for SseIngestActor {
                 }
             });
         }
+        if haul.heard {
+            self.last_event_at = Some(wall);
+        }
         self.observe(&haul.records);
         self.hand_on(std::mem::take(&mut haul.records), ctx);
         self.follow_up(haul, ctx);
@@ -386,7 +397,7 @@ impl StreamHandler<Acknowledged> for SseIngestActor {
             Err(_) => (0, "buffer_gone"),
         };
         let (kept, refused) = bunch.records.split_at(kept.min(bunch.records.len()));
-        if self.outage.refused(&bunch) {
+        if self.outage.refused(refused) {
             log::error!("endpoint {name}: events are not accepted ({reason}); they are counted and become a gap");
         }
         self.state.send_modify(|state| {
@@ -411,11 +422,13 @@ impl Handler<Retarget> for SseIngestActor {
             return;
         }
         self.intake.set_key(&endpoint.api_key);
-        if let Some(log_events) = endpoint.log_events {
-            self.intake.tracker.log_events = log_events;
+        self.intake.tracker.log_events = endpoint.log_events.unwrap_or(self.log_events);
+        let before = std::mem::replace(&mut self.endpoint, endpoint);
+        let Endpoint { url, api_key, tls, .. } = &self.endpoint;
+        // What concerns storage alone is no reason for a gap.
+        if self.open_since.is_none() || (url, api_key, tls) != (&before.url, &before.api_key, &before.tls) {
+            self.retarget(ctx);
         }
-        self.endpoint = endpoint;
-        self.retarget(ctx);
     }
 }
 
@@ -425,6 +438,9 @@ impl Handler<Drain> for SseIngestActor {
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
         let (done, waiting) = oneshot::channel();
         self.draining.push(done);
+        // What was refused last would be a silent hole: no event comes any more that would end it.
+        let gaps = self.outage.accepted(self.endpoint.id, self.clock.wall());
+        self.append_gaps(gaps);
         self.close(ctx);
         self.stop_if_drained(ctx);
         Box::pin(async move {

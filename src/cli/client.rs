@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::exit::{ExitCode, Failure};
+use super::output;
 use crate::config::{HttpConfig, Token};
 use crate::http::identity;
 use crate::http::problem::Problem;
@@ -31,6 +32,7 @@ pub struct Client {
     address: SocketAddr,
     token: Option<Token>,
     identity: String,
+    takes_demo: bool,
 }
 
 /// Why there is no answer.
@@ -84,6 +86,7 @@ pub struct Answer {
     pub status: StatusCode,
     body: Bytes,
     address: SocketAddr,
+    is_demo: bool,
 }
 
 impl Answer {
@@ -117,9 +120,10 @@ impl Answer {
 }
 
 impl Client {
-    /// A client for the recorder that this configuration describes.
+    /// A client for the recorder that this configuration describes; where there is nothing of one's own to confuse it with,
+    /// a demo's recorder will do.
     #[must_use]
-    pub fn new(http: &HttpConfig, identity: String) -> Self {
+    pub fn new(http: &HttpConfig, identity: String, takes_demo: bool) -> Self {
         let mut address = http.listen;
         if address.ip().is_unspecified() {
             address.set_ip(match address.ip() {
@@ -127,7 +131,7 @@ impl Client {
                 IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
             });
         }
-        Self { address, token: http.token.clone(), identity }
+        Self { address, token: http.token.clone(), identity, takes_demo }
     }
 
     /// Where it looks for the recorder.
@@ -136,12 +140,16 @@ impl Client {
         self.address
     }
 
-    /// Whether the recorder of this database is there and answers.
+    /// Whether the recorder of this database is there and answers. Says so if it is a demo's instead.
     ///
     /// # Errors
     /// [`ClientError`], never with a problem.
     pub async fn hello(&self) -> Result<(), ClientError> {
-        timeout(CONNECT, self.exchange(Method::GET, "/healthz", None)).await.map_err(|_| self.silent(CONNECT))?.map(|_| ())
+        let answer = timeout(CONNECT, self.exchange(Method::GET, "/healthz", None)).await.map_err(|_| self.silent(CONNECT))??;
+        if answer.is_demo {
+            output::note(&format!("note: the demo at {} answers; what it records is gone when it stops", self.address));
+        }
+        Ok(())
     }
 
     /// Sends one request. `path` is ready for the wire: percent-encoded, with its query.
@@ -176,13 +184,14 @@ impl Client {
         let answer = async {
             let response = sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
             let theirs = response.headers().get(identity::HEADER).and_then(|value| value.to_str().ok());
-            if theirs != Some(self.identity.as_str()) {
+            let is_demo = self.takes_demo && theirs == Some(identity::DEMO);
+            if !is_demo && theirs != Some(self.identity.as_str()) {
                 return Err(ClientError::Another { address: self.address });
             }
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|error| broken(error.to_string()))?.to_bytes();
-            Ok(Answer { status, body, address: self.address })
+            Ok(Answer { status, body, address: self.address, is_demo })
         };
         // The connection's own end comes after the answer or explains its absence; the answer is what counts.
         let drive = async {

@@ -1,5 +1,7 @@
 //! `tidegate demo`: simulated masters over real HTTP on loopback, and the recorder in the same process.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,6 +12,7 @@ use super::run;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DatabaseUrl};
 use crate::demo::Fleet;
+use crate::http::identity;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -26,11 +29,15 @@ impl Demo {
             config.database = DatabaseUrl::Sqlite(directory.join("demo.db"));
             config.journal.dir = directory.join("journal");
         }
+        let (identity, look) = match &scratch {
+            Some(_) => (identity::DEMO.to_owned(), "tidegate stats".to_owned()),
+            None => (identity::of(&config.database), format!("tidegate stats --database-url {}", config.database)),
+        };
         let clock = Arc::new(SystemClock);
         let fleet = Fleet::start(clock.clone(), clock.wall().0.cast_unsigned())
             .map_err(|error| Failure::usage(format!("no port for a simulated master on loopback: {error}")))?;
-        info!("demo: {} simulated masters; look around with `tidegate stats`, stop with Ctrl-C", fleet.endpoints.len());
-        let code = run::record(config, fleet.endpoints.clone()).await;
+        info!("demo: {} simulated masters; look around with `{look}`, stop with Ctrl-C", fleet.endpoints.len());
+        let code = run::record(config, fleet.endpoints.clone(), &identity).await;
         fleet.stop().await;
         code
     }
@@ -42,7 +49,10 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn make() -> Result<Self, Failure> {
         let directory = std::env::temp_dir().join(format!("tidegate-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&directory)
+        // One of its own: what lies under a name that others can guess may be theirs.
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&directory)
             .map_err(|error| Failure::usage(format!("cannot make {}: {error}; give --database-url", directory.display())))?;
         Ok(Self(directory))
     }

@@ -27,6 +27,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::exit::{ExitCode, Failure};
 use crate::config::{Config, Sources, keys};
+use crate::http::identity;
 use crate::status::snapshot::VERSION;
 
 /// Follows the event streams of many NodePass masters and lets them into a database in batches.
@@ -120,7 +121,7 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
     let mut config = Config::load(&sources)?;
     logging::start(&config.log);
     match command {
-        Command::Run(_) => run::record(&config, Vec::new()).await,
+        Command::Run(_) => run::record(&config, Vec::new(), &identity::of(&config.database)).await,
         Command::Demo(command) => command.execute(&mut config, sources.database_url.is_some()).await,
         Command::Check(command) => command.execute(&config).await,
         Command::Migrate(command) => command.execute(&config).await,

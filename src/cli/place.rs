@@ -34,7 +34,8 @@ pub enum Place<'a> {
 /// A client for the recorder of this configuration.
 #[must_use]
 pub fn client(config: &Config) -> Client {
-    Client::new(&config.http, identity::of(&config.database))
+    let without_database = config.database.sqlite_path().is_some_and(|path| !path.exists());
+    Client::new(&config.http, identity::of(&config.database), without_database)
 }
 
 impl<'a> Place<'a> {

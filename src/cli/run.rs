@@ -46,7 +46,8 @@ impl Run {
 }
 
 /// Records until a signal, with the endpoints of the configuration and `more`.
-pub(super) async fn record(config: &Config, more: Vec<NewEndpoint>) -> Result<ExitCode, Failure> {
+/// `identity` is what commands know it by.
+pub(super) async fn record(config: &Config, more: Vec<NewEndpoint>, identity: &str) -> Result<ExitCode, Failure> {
     let mut signals = Signals::catch()?;
     if let Some(token) = &config.http.token
         && token.reveal().len() < TOKEN_LENGTH_SAFE
@@ -59,7 +60,7 @@ pub(super) async fn record(config: &Config, more: Vec<NewEndpoint>) -> Result<Ex
     let address = listener.local_addr().unwrap_or(config.http.listen);
     let (publish, started) = watch::channel(None);
     let (waiting, reason) = watch::channel(None);
-    let server = server::serve(listener, Starting::new(started, reason), &config.http, &config.database)
+    let server = server::serve(listener, Starting::new(started, reason), &config.http, identity)
         .map_err(|error| cannot_listen(address, &error))?;
     let http = server.handle();
     actix_rt::spawn(server);

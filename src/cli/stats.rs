@@ -50,6 +50,7 @@ fn show(stats: &snapshot::Stats) {
                 bytes(process.rss_bytes),
                 process.version
             ),
+            None if !stats.database.ok => "waits for its database".to_owned(),
             None => "not running; this is what the database knows".to_owned(),
         },
     );

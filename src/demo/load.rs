@@ -23,7 +23,7 @@ use crate::sim::master::{InstanceSpec, MasterSpec, Reply, SimMaster, Version, Wi
 /// Bytes that are put together before they are handed to the socket.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// A paced load is sent in slices of this length.
+/// A paced load is sent in slices of this length, or of one event where that takes longer.
 const SLICE: Duration = Duration::from_millis(10);
 
 /// What a load master sends to each connection, and when it stops.
@@ -209,7 +209,8 @@ impl Shared {
             self.ids.iter().map(|id| Template::of(&mut master, id, connection)).collect()
         };
         let slice_events = self.load.per_second.map(|rate| (rate * SLICE.as_millis() as u64 / 1_000).max(1));
-        let mut ticks = tokio::time::interval(SLICE);
+        let slice = self.load.per_second.map_or(SLICE, |rate| SLICE.max(Duration::from_secs(1) / rate.clamp(1, 1_000) as u32));
+        let mut ticks = tokio::time::interval(slice);
         let mut buffer = Vec::with_capacity(BUFFER_BYTES + 4_096);
         let mut ends: Vec<usize> = Vec::new();
         let mut k = 0;

@@ -4,9 +4,12 @@ use sha2::{Digest, Sha256};
 use std::path::Path;
 
 use crate::config::DatabaseUrl;
+use crate::store::postgres_parts;
 
 /// Response header of every answer.
 pub const HEADER: &str = "tidegate-database";
+/// What a demo with a temporary database sends: any command that has no database of its own may talk to it.
+pub const DEMO: &str = "demo";
 /// Hex digits that are sent: enough to tell databases of one machine apart.
 const DIGITS: usize = 16;
 
@@ -29,7 +32,7 @@ fn place(database: &DatabaseUrl) -> String {
             format!("sqlite:{}", file.display())
         }
         DatabaseUrl::Postgres(text) => {
-            let Ok(url) = url::Url::parse(text) else { return text.clone() };
+            let Some(url) = postgres_parts(text) else { return text.clone() };
             let host = url.query_pairs().find(|(name, _)| name == "host").map(|(_, host)| host.into_owned());
             let host = host.or_else(|| url.host_str().map(str::to_owned)).unwrap_or_default();
             let host = if matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]") { "" } else { &host };

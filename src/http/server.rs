@@ -12,7 +12,7 @@ use super::guard::{self, Guard};
 use super::identity;
 use super::recorder::RecorderApi;
 use super::routes;
-use crate::config::{DatabaseUrl, HttpConfig};
+use crate::config::HttpConfig;
 
 /// Connections at a time. Readers of a page and a monitor need a handful; the rest waits in the system's queue.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -39,14 +39,9 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// As the system gives them.
-pub fn serve<R: RecorderApi>(
-    listener: TcpListener,
-    recorder: R,
-    http: &HttpConfig,
-    database: &DatabaseUrl,
-) -> io::Result<Server> {
+pub fn serve<R: RecorderApi>(listener: TcpListener, recorder: R, http: &HttpConfig, identity: &str) -> io::Result<Server> {
     let guard = Guard::new(http.token.as_ref());
-    let identity = identity::of(database);
+    let identity = identity.to_owned();
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(guard.clone()))

@@ -1,7 +1,8 @@
 //! A time in which the journal accepted nothing, as one gap.
 
 use crate::clock::Timestamp;
-use crate::event::{Bunch, Gap, InstanceId, Record};
+use crate::event::{EndpointId, Gap, InstanceId, Record};
+use crate::id::EventId;
 
 /// Gaps that are kept while they cannot be recorded. More come only from a master that breaks off all the time.
 const GAPS_MAX: usize = 64;
@@ -17,10 +18,10 @@ pub struct Outage {
 }
 
 impl Outage {
-    /// A bunch was refused. Gaps in it are kept for later. Returns whether the outage begins with it.
-    pub fn refused(&mut self, bunch: &Bunch) -> bool {
-        let begins = self.since.is_none();
-        for record in &bunch.records {
+    /// These were refused. Gaps among them are kept for later. Returns whether the outage begins with them.
+    pub fn refused(&mut self, records: &[Record]) -> bool {
+        let begins = self.since.is_none() && !records.is_empty();
+        for record in records {
             let since = match record {
                 Record::Gap(gap) if &*gap.reason == REASON => gap.from,
                 Record::Gap(gap) => {
@@ -38,10 +39,10 @@ impl Outage {
 
     /// Something was accepted at `now`. Returns the gaps to record, whose ids are to be given anew; empty if there was
     /// no outage.
-    pub fn accepted(&mut self, endpoint: crate::event::EndpointId, now: Timestamp) -> Vec<Gap> {
+    pub fn accepted(&mut self, endpoint: EndpointId, now: Timestamp) -> Vec<Gap> {
         let Some(from) = self.since.take() else { return Vec::new() };
         let mut gaps = std::mem::take(&mut self.gaps);
-        let (id, instance) = (crate::id::EventId::ZERO, InstanceId::default());
+        let (id, instance) = (EventId::ZERO, InstanceId::default());
         gaps.push(Gap { id, endpoint, instance, from, to: now, reason: REASON.into() });
         gaps
     }
@@ -50,8 +51,6 @@ impl Outage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::EndpointId;
-    use crate::id::EventId;
 
     fn gap(from: i64, to: i64, reason: &str) -> Gap {
         Gap {
@@ -64,16 +63,16 @@ mod tests {
         }
     }
 
-    fn bunch(gaps: &[Gap]) -> Bunch {
-        Bunch { endpoint: EndpointId(1), records: gaps.iter().cloned().map(Record::Gap).collect() }
+    fn records(gaps: &[Gap]) -> Vec<Record> {
+        gaps.iter().cloned().map(Record::Gap).collect()
     }
 
     #[test]
     fn an_outage_is_one_gap_however_many_bunches_were_refused() {
         let mut outage = Outage::default();
         assert!(outage.accepted(EndpointId(1), Timestamp(1)).is_empty());
-        assert!(outage.refused(&bunch(&[gap(1, 10, "connection_lost")])));
-        assert!(!outage.refused(&bunch(&[gap(11, 20, "vanished")])));
+        assert!(outage.refused(&records(&[gap(1, 10, "connection_lost")])));
+        assert!(!outage.refused(&records(&[gap(11, 20, "vanished")])));
         let gaps = outage.accepted(EndpointId(1), Timestamp(30));
         assert_eq!(gaps, [gap(1, 10, "connection_lost"), gap(11, 20, "vanished"), gap(10, 30, REASON)]);
         assert!(outage.accepted(EndpointId(1), Timestamp(40)).is_empty());
@@ -82,8 +81,8 @@ mod tests {
     #[test]
     fn an_outage_whose_gap_is_refused_too_goes_on() {
         let mut outage = Outage::default();
-        outage.refused(&bunch(&[gap(5, 10, REASON)]));
-        outage.refused(&bunch(&[gap(12, 15, REASON)]));
+        outage.refused(&records(&[gap(5, 10, REASON)]));
+        outage.refused(&records(&[gap(12, 15, REASON)]));
         assert_eq!(outage.accepted(EndpointId(1), Timestamp(30)), [gap(5, 30, REASON)]);
     }
 }

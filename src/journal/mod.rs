@@ -93,7 +93,7 @@ pub use writer::{Phase, SegmentStatus, Writer};
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// At start: another recorder uses the directory. Nothing is lost; stop it, or give this one another directory.
-    #[error("the journal in {} is in use{}", directory.display(), holder(*pid))]
+    #[error("the journal in {} is in use{}; stop it first, or give another journal.dir", directory.display(), holder(*pid))]
     InUse {
         /// The directory.
         directory: PathBuf,

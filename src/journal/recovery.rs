@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use crate::journal::JournalError;
 use crate::journal::disk::Disk;
-use crate::journal::reader::{self, Content, Damage, DamageKind, Examined, Segment};
+use crate::journal::reader::{self, Damage, DamageKind, Examined, Segment};
 use crate::journal::record::{FRAME_HEADER_BYTES, end_mark};
 use crate::journal::segment::{Aside, BadHeader, HEADER_BYTES, Header, Run, SegmentKind, SegmentName, SegmentNo};
 use crate::journal::writer::{Phase, Tracked, Writer};
-use crate::store::HistoryBatch;
 
 /// Most files of damaged bytes that are kept.
 pub const SET_ASIDE_FILES_MAX: usize = 64;
@@ -154,22 +153,6 @@ impl Reading {
     #[must_use]
     pub fn damage(&self) -> &[Damage] {
         &self.damage
-    }
-
-    /// All batches of history, oldest first, ahead of [`Reading::next_segment`]: they say from which event on the records of
-    /// the event segments are new.
-    ///
-    /// # Errors
-    /// As [`Reading::next_segment`].
-    pub fn history(&self) -> Result<Vec<HistoryBatch>, JournalError> {
-        let mut all = Vec::new();
-        for name in self.found.segments.iter().filter(|name| name.kind == SegmentKind::History) {
-            let examined = reader::read(self.disk.as_ref(), name, name.no <= self.settled_through)?;
-            if let Content::History(batches) = examined.segment.content {
-                all.extend(batches);
-            }
-        }
-        Ok(all)
     }
 
     /// The next segment, oldest first, with all that could be read of it; `None` at the end. Only one is in memory.

@@ -1,6 +1,8 @@
 //! Connecting: which database a URL names, how its connection is set up, and what its errors mean.
 
 use std::fmt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -10,6 +12,8 @@ use diesel::{Connection as _, ConnectionError, PgConnection, RunQueryDsl, Sqlite
 
 use super::{StoreError, StoreErrorKind};
 
+/// Rights of a new database file.
+const FILE_MODE: u32 = 0o600;
 /// How long SQLite waits for another writer before a call fails. Short: the FlushActor has its own back-off, and a query of
 /// the page or an `sqlite3` shell never holds the write lock for long.
 const SQLITE_BUSY_MILLIS: u32 = 500;
@@ -55,7 +59,7 @@ impl DatabaseUrl {
 
     /// `text` without the URL's password, for what drivers and servers say.
     pub(super) fn scrub(&self, text: &str) -> String {
-        let text = text.trim().replace('\n', "; ");
+        let text = text.trim().lines().map(str::trim).collect::<Vec<_>>().join("; ");
         match self.password() {
             Some(password) if !password.is_empty() => text.replace(password, "***"),
             _ => text,
@@ -98,7 +102,7 @@ impl FromStr for DatabaseUrl {
                 path if path.contains('\0') => Err(wrong("holds a NUL character")),
                 path => Ok(Self::Sqlite(PathBuf::from(path))),
             },
-            "postgres" | "postgresql" if rest.starts_with("//") && !rest.contains('\0') && url::Url::parse(text).is_ok() => {
+            "postgres" | "postgresql" if rest.starts_with("//") && !rest.contains('\0') && postgres_parts(text).is_some() => {
                 Ok(Self::Postgres(text.to_owned()))
             }
             "postgres" | "postgresql" => Err(wrong("is not a valid URL (special characters of a password are written as %XX)")),
@@ -108,13 +112,25 @@ impl FromStr for DatabaseUrl {
     }
 }
 
+/// The parts of a PostgreSQL URL. libpq takes what the standard does not: a user without a host, for a server behind a
+/// Unix socket (`postgres://USER@/DATABASE?host=/run/postgresql`); it counts as `localhost`.
+pub fn postgres_parts(text: &str) -> Option<url::Url> {
+    match url::Url::parse(text) {
+        Err(url::ParseError::EmptyHost) => {
+            let (before, after) = text.split_once("@/")?;
+            url::Url::parse(&format!("{before}@localhost/{after}")).ok()
+        }
+        parsed => parsed.ok(),
+    }
+}
+
 /// Without the password, and without the query, from which libpq also takes one.
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Self::Postgres(text) => {
-                let Ok(mut url) = url::Url::parse(text) else { return f.write_str("postgres://") };
+                let Some(mut url) = postgres_parts(text) else { return f.write_str("postgres://") };
                 // A URL that has no host takes no password either; then there is none to remove.
                 let _ = url.set_password(None);
                 url.set_query(None);
@@ -156,6 +172,7 @@ impl Connection {
             DatabaseUrl::Sqlite(path) => {
                 // An absolute path can be none of the names that SQLite gives a meaning (`:memory:`, `file:...`).
                 let path = std::path::absolute(path).map_err(|error| StoreError::fatal(format!("{url}: {error}")))?;
+                make_private(&path);
                 let mut connection = SqliteConnection::establish(&path.to_string_lossy()).map_err(|e| connect_error(url, &e))?;
                 set_up_sqlite(&mut connection).map_err(|error| query_error(url, &error, Phase::Opening))?;
                 Ok(Self::Sqlite(connection))
@@ -201,6 +218,13 @@ impl Connection {
     pub(super) fn is_usable(&mut self) -> bool {
         on!(self, c => sql_query("SELECT 1").execute(c).is_ok())
     }
+}
+
+/// Makes the file with rights for its owner alone where there is none yet: it will hold the masters' API keys. SQLite gives
+/// its other files the same rights.
+fn make_private(path: &Path) {
+    // If it cannot be made, SQLite says why, and better.
+    let _ = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
 }
 
 fn set_up_sqlite(connection: &mut SqliteConnection) -> Result<(), Error> {

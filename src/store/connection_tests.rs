@@ -18,6 +18,14 @@ fn sqlite() -> DatabaseUrl {
 }
 
 #[test]
+fn a_server_behind_a_socket_may_have_a_user_and_no_host() {
+    let url: DatabaseUrl = "postgres://tide:s3cret@/tide?host=/run/postgresql".parse().unwrap();
+    assert_eq!(url.to_string(), "postgres://tide@localhost/tide");
+    assert_eq!(url.scrub("s3cret"), "***");
+    assert!("postgres:///tide?host=/run/postgresql".parse::<DatabaseUrl>().is_ok());
+}
+
+#[test]
 fn a_url_is_sqlite_with_a_path_or_postgres() {
     assert_eq!(sqlite().sqlite_path(), Some(Path::new("tidegate.db")));
     let absolute: DatabaseUrl = "sqlite:///var/lib/tidegate.db".parse().unwrap();

@@ -33,7 +33,7 @@ use crate::event::{Counters, EndpointId, InstanceConfig, Record, Sample, TunnelK
 use crate::id::EventId;
 
 pub use check::DatabaseReport;
-pub use connection::DatabaseUrl;
+pub use connection::{DatabaseUrl, postgres_parts};
 use diesel_store::Writing;
 pub use diesel_store::{BATCH_SIZE_MAX, DieselStore};
 pub use lock::FileLock;

@@ -49,6 +49,9 @@ const KEEPALIVE_COUNT: u32 = 3;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 
+/// Bytes that are read ahead per connection, with the response head: memory stays small with 500 masters.
+const READ_BYTES_MAX: usize = 64 << 10;
+
 /// Longest text of a peer that goes into an error message, in characters.
 const QUOTED_CHARS_MAX: usize = 200;
 /// Of an error answer, so much is read to look for a known sentence.
@@ -224,7 +227,8 @@ fn request(target: &Target, path: &str, accept: &'static str) -> Result<Request<
 async fn exchange(io: Io, request: Request<Empty<Bytes>>) -> Result<(Response<()>, BodyStream), TransportError> {
     let first_bytes = Rc::new(Cell::new([0; 2]));
     let io = io.watched(Rc::clone(&first_bytes));
-    let (mut sender, connection) = http1::Builder::new().handshake(TokioIo::new(io)).await.map_err(|error| broken(&error))?;
+    let (mut sender, connection) =
+        http1::Builder::new().max_buf_size(READ_BYTES_MAX).handshake(TokioIo::new(io)).await.map_err(|error| broken(&error))?;
     let mut connection = Some(Box::pin(connection));
     let mut response = pin!(sender.send_request(request));
     let response = std::future::poll_fn(|cx| {

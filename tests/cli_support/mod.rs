@@ -13,6 +13,7 @@ use tidegate::clock::Timestamp;
 use tidegate::config::{Config, Sources};
 use tidegate::endpoint::{Endpoint, EndpointHealth};
 use tidegate::event::{EndpointId, InstanceConfig, InstanceId, Sample, TunnelKey, TunnelState};
+use tidegate::http::identity;
 use tidegate::http::problem::Problem;
 use tidegate::http::recorder::RecorderApi;
 use tidegate::http::server;
@@ -151,16 +152,22 @@ impl RecorderApi for Fake {
 /// Serves a recorder on a port of its own, for the database `sqlite:tidegate.db` in `directory`, until the test ends. Gives
 /// the flag that tells commands where it is.
 pub fn serve(fake: &Fake, directory: &Path, token: Option<&str>) -> String {
+    serve_as(None, fake, directory, token)
+}
+
+/// As [`serve`], under this identity instead of the database's.
+pub fn serve_as(identity: Option<&str>, fake: &Fake, directory: &Path, token: Option<&str>) -> String {
     let mut set = vec!["http.listen=127.0.0.1:0".to_owned()];
     set.extend(token.map(|token| format!("http.token={token}")));
     let database_url = Some(format!("sqlite:{}/tidegate.db", directory.display()));
     let config = Config::load(&Sources { set, database_url, ..Sources::default() }).unwrap();
+    let identity = identity.map_or_else(|| identity::of(&config.database), str::to_owned);
     let listener = server::bind(config.http.listen).unwrap();
     let address = listener.local_addr().unwrap();
     let fake = fake.clone();
     std::thread::spawn(move || {
         let system = actix_rt::System::new();
-        system.block_on(async { server::serve(listener, fake, &config.http, &config.database).unwrap().await }).unwrap();
+        system.block_on(async { server::serve(listener, fake, &config.http, &identity).unwrap().await }).unwrap();
     });
     // The socket listens already: a request waits until the server takes it.
     format!("--set=http.listen={address}")

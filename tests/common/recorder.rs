@@ -314,6 +314,12 @@ pub fn received_from(stats: &Value, name: &str) -> u64 {
     endpoints.filter(|endpoint| endpoint["name"] == name).map(|endpoint| number(&endpoint["events_received"])).sum()
 }
 
+/// True if each of this many endpoints has received something in this run.
+pub fn all_receive(stats: &Value, endpoints: usize) -> bool {
+    let all = stats["endpoints"].as_array().into_iter().flatten();
+    all.filter(|endpoint| number(&endpoint["events_received"]) > 0).count() == endpoints
+}
+
 /// A number of the stats; 0 where it is not there.
 pub fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()

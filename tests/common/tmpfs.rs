@@ -12,7 +12,7 @@ pub struct Tmpfs {
 
 impl Tmpfs {
     /// Mounts one of this size; `None` where that is not allowed.
-    pub fn mount(kibibytes: u32) -> Option<Self> {
+    pub fn mount(kibibytes: u64) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &format!("size={kibibytes}k"), "tidegate-test"]).arg(directory.path());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidegate::clock::SystemClock;
-use tidegate::store::{DieselStore, ReadConnection, StoreErrorKind, migrate};
+use tidegate::store::{DatabaseUrl, DieselStore, ReadConnection, StoreErrorKind, migrate};
 
 use crate::postgres::{self, TestDatabase};
 use crate::sample::{open, open_when_released};
@@ -75,6 +75,19 @@ fn a_new_sqlite_file_gives_space_back_and_syncs_every_commit() {
     // 2 is INCREMENTAL.
     assert_eq!(database.number("SELECT auto_vacuum AS value FROM pragma_auto_vacuum"), 2);
     assert_eq!(database.texts("SELECT journal_mode AS value FROM pragma_journal_mode"), ["wal"]);
+}
+
+#[test]
+fn a_new_sqlite_file_and_what_belongs_to_it_can_be_read_by_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.db");
+    let _store = DieselStore::open(&DatabaseUrl::Sqlite(path.clone()), 100, Arc::new(SystemClock)).unwrap();
+    for suffix in ["", "-wal", "-shm"] {
+        let file = format!("{}{suffix}", path.display());
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+    }
 }
 
 #[test]

@@ -132,7 +132,10 @@ impl SseIngestActor {
 
     fn leave(&mut self, reason: &'static str, ctx: &mut Context<Self>) {
         if self.open_since.is_some() && self.gap.is_none() {
-            self.gap = self.health.last_heard.map(|from| OpenGap { from, reason });
+            // A silent stream may have carried comments to the end; what it should have brought is missing since the
+            // last event.
+            let from = if reason == "silent" { self.last_event_at } else { self.health.last_heard };
+            self.gap = from.map(|from| OpenGap { from, reason });
         }
         self.close(ctx);
     }
