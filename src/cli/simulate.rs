@@ -65,9 +65,14 @@ impl Simulate {
         for seed in (self.seed..).take(usize::try_from(self.runs).unwrap_or(usize::MAX)) {
             let options = self.options(seed);
             let plan = Plan::draw(&options);
-            if self.json.json { output::note(&plan.to_string()) } else { output::print(&plan.to_string()) }
+            if self.json.json {
+                output::note(&plan.to_string())
+            } else {
+                output::print(&plan.to_string())
+            }
             let trace = self.trace.as_ref().map(File::create).transpose();
-            let trace = trace.map_err(|error| Failure::usage(format!("cannot write the trace: {error}; give another --trace")))?;
+            let trace =
+                trace.map_err(|error| Failure::usage(format!("cannot write the trace: {error}; give another --trace")))?;
             let report = run_on_a_thread(options, trace).map_err(|error| match error {
                 SimulateError::Store(_) | SimulateError::NotEmpty => {
                     Failure { code: ExitCode::Database, message: error.to_string() }

@@ -45,8 +45,7 @@ impl Agenda {
     /// Of a plan.
     #[must_use]
     pub fn new(plan: &Plan, mut rng: fastrand::Rng) -> Self {
-        let kinds: Vec<FaultKind> =
-            plan.options.faults.0.iter().copied().filter(|kind| *kind != FaultKind::Masters).collect();
+        let kinds: Vec<FaultKind> = plan.options.faults.0.iter().copied().filter(|kind| *kind != FaultKind::Masters).collect();
         let first = QUIET_AT_FIRST + Duration::from_millis(rng.u64(0..plan.fault_every.as_millis() as u64));
         let next = (!kinds.is_empty()).then_some(first);
         Self { kinds, every: plan.fault_every, next, ends: BTreeMap::new(), made: 0, rng }

@@ -67,12 +67,11 @@ impl World {
                 let number: String = thread.chars().filter(char::is_ascii_digit).collect();
                 let path = parent.join(format!("tidegate-simulate-{}-{number}-{seed}", std::process::id()));
                 let _ = std::fs::remove_dir_all(&path);
-                std::fs::create_dir_all(&path)
-                    .map_err(|error| StoreError {
-                        kind: StoreErrorKind::Fatal,
-                        in_doubt: false,
-                        message: format!("cannot make {}: {error}", path.display()),
-                    })?;
+                std::fs::create_dir_all(&path).map_err(|error| StoreError {
+                    kind: StoreErrorKind::Fatal,
+                    in_doubt: false,
+                    message: format!("cannot make {}: {error}", path.display()),
+                })?;
                 Self::Real { url: DatabaseUrl::Sqlite(path.join("simulated.db")), directory: Some(Directory(path)) }
             }
         })
@@ -232,9 +231,8 @@ where
     for (table, column) in TEXT_COLUMNS {
         let (key, password) = (super::master::KEY_CANARY, super::master::TUNNEL_PASSWORD);
         let column_sql = if column == "row" { "\"row\"" } else { column };
-        let query = format!(
-            "SELECT COUNT(*) AS id FROM {table} WHERE {column_sql} LIKE '%{key}%' OR {column_sql} LIKE '%{password}%'"
-        );
+        let query =
+            format!("SELECT COUNT(*) AS id FROM {table} WHERE {column_sql} LIKE '%{key}%' OR {column_sql} LIKE '%{password}%'");
         if count(query)? > 0 {
             leaks.push(format!("{table}.{column}"));
         }

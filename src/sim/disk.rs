@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::observation::{Answer, Seen};
 use super::shared::{Point, Shared};
 use crate::event::Record;
-use crate::journal::disk::{Disk, DiskFile};
-use crate::journal::MemoryDisk;
-use crate::journal::record::FRAME_HEADER_BYTES;
 use crate::journal::HEADER_BYTES;
+use crate::journal::MemoryDisk;
+use crate::journal::disk::{Disk, DiskFile};
+use crate::journal::record::FRAME_HEADER_BYTES;
 use crate::store::HistoryBatch;
 
 /// See the module.
@@ -137,7 +137,7 @@ fn written(name: &Arc<str>, bytes: &[u8], answer: Answer<()>) -> Option<Seen> {
     let file = Arc::clone(name);
     if name.ends_with(".events") {
         let records: Vec<Record> = payloads(bytes).filter_map(|payload| postcard::from_bytes(payload).ok()).collect();
-        (!records.is_empty()).then(|| Seen::Written { file, records, bytes: bytes.len(), answer })
+        (!records.is_empty()).then_some(Seen::Written { file, records, bytes: bytes.len(), answer })
     } else if name.ends_with(".history") {
         let batch: HistoryBatch = payloads(bytes).find_map(|payload| postcard::from_bytes(payload).ok())?;
         Some(Seen::HistoryWritten { file, batch: Box::new(batch), answer })

@@ -80,10 +80,8 @@ impl World {
             Err(end) => return end,
         };
         self.shared.see(Seen::Started { life: self.life });
-        if self.shared.elapsed() < self.plan.options.length {
-            if let Some(end) = self.under_faults(&recorder).await {
-                return end;
-            }
+        if let Some(end) = self.under_faults(&recorder).await {
+            return end;
         }
         self.heal();
         match self.converge(&recorder).await {

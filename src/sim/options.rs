@@ -240,8 +240,7 @@ const ZONES: [Tz; 8] = [
 ];
 
 /// Days before which something happens to clocks: changes of daylight saving on both hemispheres, a leap day, a new year.
-const DAYS: [&str; 7] =
-    ["2026-03-28", "2026-10-24", "2026-03-07", "2026-10-31", "2026-04-04", "2028-02-28", "2026-12-31"];
+const DAYS: [&str; 7] = ["2026-03-28", "2026-10-24", "2026-03-07", "2026-10-31", "2026-04-04", "2028-02-28", "2026-12-31"];
 
 impl Plan {
     /// Draws it.
@@ -298,8 +297,16 @@ fn settings(rng: &mut fastrand::Rng) -> Settings {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { limits, flush_interval, timezone, memory_events_max, cache_sync_interval, journal_sync, shutdown_deadline, .. } =
-            &self.settings;
+        let Settings {
+            limits,
+            flush_interval,
+            timezone,
+            memory_events_max,
+            cache_sync_interval,
+            journal_sync,
+            shutdown_deadline,
+            ..
+        } = &self.settings;
         writeln!(f, "seed {}: tidegate simulate {}", self.options.seed, self.options)?;
         writeln!(f, "  start {} in {timezone}, boundaries every {}", self.start, humantime::format_duration(*flush_interval))?;
         writeln!(

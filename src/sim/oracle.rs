@@ -161,11 +161,7 @@ impl Oracle {
                 }
             }
             Seen::Healed => self.healed = true,
-            Seen::HistoryWritten { .. }
-            | Seen::Removed { .. }
-            | Seen::Logged { .. }
-            | Seen::Looked(_)
-            | Seen::Settled(_) => {}
+            Seen::HistoryWritten { .. } | Seen::Removed { .. } | Seen::Logged { .. } | Seen::Looked(_) | Seen::Settled(_) => {}
         }
     }
 
@@ -180,8 +176,7 @@ impl Oracle {
             self.highest = self.highest.max(id);
             *(if certain { &mut self.written } else { &mut self.uncertain }) += 1;
             let (record, file) = (record.clone(), Arc::clone(file));
-            let pending =
-                Pending { record, file, at, synced: false, sync_failed: false, certain, in_doubt: false };
+            let pending = Pending { record, file, at, synced: false, sync_failed: false, certain, in_doubt: false };
             self.pending.insert(id, pending);
         }
     }
@@ -258,21 +253,16 @@ mod tests {
 
     #[test]
     fn an_acknowledged_record_must_be_stored_and_a_doubtful_one_may_be() {
-        let mut history = History::new();
+        let mut history = History::told();
         history.written("1.events", &[update(1, 10)]);
-        history.see(Seen::Written {
-            file: "1.events".into(),
-            records: vec![update(2, 20)],
-            bytes: 90,
-            answer: Answer::Unknown,
-        });
+        history.see(Seen::Written { file: "1.events".into(), records: vec![update(2, 20)], bytes: 90, answer: Answer::Unknown });
         let certain: Vec<bool> = history.oracle.pending.values().map(|pending| pending.certain).collect();
         assert_eq!(certain, [true, false]);
     }
 
     #[test]
     fn power_lost_leaves_open_what_was_not_synced_only() {
-        let mut history = History::new();
+        let mut history = History::told();
         history.written("1.events", &[update(1, 10)]);
         history.see(Seen::Synced { file: "1.events".into(), ok: true });
         history.written("1.events", &[update(2, 20)]);
@@ -283,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_commit_in_doubt_is_neither_stored_nor_forgotten() {
-        let mut history = History::new();
+        let mut history = History::told();
         history.written("1.events", &[update(1, 10)]);
         history.batch(&[update(1, 10)], false, Answer::Unknown);
         assert!(history.oracle.pending[&EventId(1)].in_doubt && history.oracle.stored.is_empty());

@@ -102,7 +102,11 @@ impl fmt::Display for Report {
         let Counts { received, stored, skipped, flushes, faults, lives, in_doubt } = &self.counts;
         let pairs = |pairs: Vec<String>| if pairs.is_empty() { "none".to_owned() } else { pairs.join(" ") };
         let seconds = |time: Duration| humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
-        writeln!(f, "events: sent {} (dropped by masters {}), received {received}, stored {stored}, skipped {skipped}", self.sent, self.dropped_by_masters)?;
+        writeln!(
+            f,
+            "events: sent {} (dropped by masters {}), received {received}, stored {stored}, skipped {skipped}",
+            self.sent, self.dropped_by_masters
+        )?;
         writeln!(f, "flushes: {}", pairs(flushes.iter().map(|(cause, count)| format!("{cause}={count}")).collect()))?;
         writeln!(f, "faults: {}", pairs(faults.iter().map(|(name, count)| format!("{name}={count}")).collect()))?;
         writeln!(f, "starts: {lives}, commits in doubt: {in_doubt}")?;

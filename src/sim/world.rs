@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use super::agenda::Agenda;
+use super::database;
 use super::invariants::Terms;
 use super::judge::Judge;
 use super::life::{World, endpoint_name};
@@ -19,7 +20,6 @@ use super::scenario::{Rates, Scenario};
 use super::shared::{Shared, State, lock};
 use super::traffic::Traffic;
 use super::transport::{Living, Place};
-use super::database;
 use crate::clock::{Clock, Stopwatch};
 use crate::endpoint::{ApiKey, MasterUrl, TlsPolicy};
 use crate::journal::MemoryDisk;
@@ -119,7 +119,8 @@ fn place(plan: &Plan, number: usize, shared: &Shared, rng: &mut fastrand::Rng) -
     };
     let mut master = SimMaster::new(spec, plan.start, rng.fork());
     for tunnel in 0..plan.options.tunnels {
-        let traffic = Traffic { seed: rng.u64(..), peak_down: 500_000, peak_up: 50_000, udp_percent: 10, users_offset_seconds: 0 };
+        let traffic =
+            Traffic { seed: rng.u64(..), peak_down: 500_000, peak_up: 50_000, udp_percent: 10, users_offset_seconds: 0 };
         let port = u16::try_from(10_000 + tunnel).unwrap_or(u16::MAX);
         master.create(InstanceSpec { traffic, ..InstanceSpec::server(&format!("tunnel-{tunnel}"), port) });
     }

@@ -64,8 +64,8 @@ mod tests {
 
     fn settled(change: impl FnOnce(&mut Settled)) -> History {
         let (tunnel, status, counters) = (tunnel(), "running".to_owned(), counters(7));
-        let mut settled = Settled::default();
-        settled.shown = vec![Shown { tunnel: tunnel.clone(), alias: None, status: status.clone(), counters }];
+        let shown = vec![Shown { tunnel: tunnel.clone(), alias: None, status: status.clone(), counters }];
+        let mut settled = Settled { shown, ..Settled::default() };
         settled.look.tunnels = vec![state(1, 7)];
         settled.audit.tunnels = vec![StoredTunnel { tunnel, status, counters }];
         change(&mut settled);

@@ -50,9 +50,12 @@ impl Invariant for Durable {
             return Ok(0);
         }
         // The oldest that is not synced stands behind all that are.
-        let late = oracle.pending.values().rev().take_while(|pending| !pending.synced).find(|pending| {
-            pending.certain && !pending.sync_failed && pending.at + within < at && pending.at > well_since
-        });
+        let late = oracle
+            .pending
+            .values()
+            .rev()
+            .take_while(|pending| !pending.synced)
+            .find(|pending| pending.certain && !pending.sync_failed && pending.at + within < at && pending.at > well_since);
         match late {
             Some(late) => Err(format!(
                 "{} was written {:?} ago and its segment {} is not synced",

@@ -35,7 +35,7 @@ pub struct History {
 
 impl History {
     /// Of a recorder that has just started.
-    pub fn new() -> Self {
+    pub fn told() -> Self {
         let mut history =
             Self { oracle: Oracle::default(), checked: None, verdict: Ok(()), checks: 0, at: Duration::ZERO, step: 0 };
         history.see(Seen::Started { life: 1 });
@@ -44,7 +44,7 @@ impl History {
 
     /// Judged by a checker.
     pub fn of(checked: impl Invariant + 'static) -> Self {
-        let mut history = Self { checked: Some(Box::new(checked)), ..Self::new() };
+        let mut history = Self { checked: Some(Box::new(checked)), ..Self::told() };
         history.see(Seen::Started { life: 1 });
         history
     }
@@ -86,13 +86,7 @@ impl History {
     }
 
     /// A batch of a stated cause is given to the database.
-    pub fn flushed(
-        &mut self,
-        info: FlushInfo,
-        records: &[Record],
-        maybe_stored: bool,
-        answer: Answer<Committed>,
-    ) -> &mut Self {
+    pub fn flushed(&mut self, info: FlushInfo, records: &[Record], maybe_stored: bool, answer: Answer<Committed>) -> &mut Self {
         let batch = EventBatch { info, records: Arc::new(records.to_vec()), maybe_stored };
         self.see(Seen::Events { batch, answer })
     }

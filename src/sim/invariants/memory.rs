@@ -37,7 +37,9 @@ impl Invariant for Memory {
         let unwritten = if oracle.any_fault(&["disk"]) { STALLED_EVENTS_MAX as u64 } else { UNWRITTEN_MAX };
         let bound = self.events_max + unwritten;
         if held > bound {
-            return Err(format!("{held} records are in memory; the bound, with two batches and what is being written, is {bound}"));
+            return Err(format!(
+                "{held} records are in memory; the bound, with two batches and what is being written, is {bound}"
+            ));
         }
         Ok(1)
     }

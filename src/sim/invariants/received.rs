@@ -75,8 +75,8 @@ fn name(record: &Record) -> String {
 mod tests {
     use super::super::made_up::{History, committed, update};
     use super::*;
-    use crate::id::EventId;
     use crate::actors::sse_ingest::IngestState;
+    use crate::id::EventId;
     use crate::sim::observation::{Ended, Settled};
 
     fn settled(ids: &[i64]) -> Seen {
