@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::agenda::{Agenda, Now};
 use super::disk::SimDisk;
-use super::master::{Action, Fault as MasterFault};
+use super::master::{Action, Answering, Fault as MasterFault};
 use super::observation::{Ended, Look, Seen, Settled, Shown};
 use super::options::Plan;
 use super::shared::{Shared, lock};
@@ -275,6 +275,8 @@ impl World {
         self.operator_at = Duration::ZERO;
         self.enter_new_keys(recorder).await;
         for place in &self.places {
+            // A Rust master that hangs after its restart does so for ever: somebody mends it.
+            place.act(&Action::Fault(MasterFault::Answering { answering: Answering::Normally, lasting: None }));
             place.act(&Action::Fault(MasterFault::Cut));
         }
         let until = self.shared.elapsed() + CONVERGE_WITHIN;

@@ -4,6 +4,7 @@
 //! An event reaches the cache before it is written, so the state may name an event that the journal never got.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::super::observation::{Answer, Ended, Observation, Seen};
 use super::super::oracle::Oracle;
@@ -14,10 +15,19 @@ use crate::id::EventId;
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Cache {
-    /// The last written event of each tunnel: what it said, `None` where it ended the tunnel.
-    said: BTreeMap<TunnelKey, (EventId, Option<Sample>)>,
+    /// What the last written event of each tunnel said.
+    said: BTreeMap<TunnelKey, Said>,
     /// The last event of each tunnel whose state the database holds.
     stored: BTreeMap<TunnelKey, (EventId, Sample)>,
+}
+
+#[derive(Debug)]
+struct Said {
+    id: EventId,
+    /// `None` where it ended the tunnel.
+    sample: Option<Sample>,
+    /// When it was written.
+    at: Duration,
 }
 
 impl Invariant for Cache {
@@ -28,7 +38,7 @@ impl Invariant for Cache {
     fn check(&mut self, _: &Oracle, observation: &Observation) -> Result<u64, String> {
         match &observation.seen {
             Seen::Written { records, answer: Answer::Acknowledged(()), .. } => {
-                records.iter().for_each(|record| self.note(record));
+                records.iter().for_each(|record| self.note(record, observation.at));
                 Ok(0)
             }
             Seen::Live { changes, answer: Answer::Acknowledged(()) } => {
@@ -46,7 +56,8 @@ impl Invariant for Cache {
             }
             Seen::Looked(look) => {
                 let live: BTreeMap<_, _> = look.tunnels.iter().map(|(tunnel, state)| (tunnel, state)).collect();
-                for (tunnel, (id, sample)) in &self.said {
+                // The tunnels may have been read before what was written at this very moment.
+                for (tunnel, Said { id, sample, .. }) in self.said.iter().filter(|(_, said)| said.at < observation.at) {
                     match (live.get(tunnel), sample) {
                         // An event that changes nothing is not stored, so after a restart the state may be of an earlier one.
                         (Some(state), said) if state.last_event < *id && said.as_ref() != Some(&state.sample) => {
@@ -73,7 +84,7 @@ impl Invariant for Cache {
                         ));
                     }
                 }
-                self.said.retain(|tunnel, (_, sample)| sample.is_some() || live.contains_key(tunnel));
+                self.said.retain(|tunnel, said| said.sample.is_some() || live.contains_key(tunnel));
                 Ok(look.tunnels.len() as u64)
             }
             _ => Ok(0),
@@ -82,28 +93,28 @@ impl Invariant for Cache {
 }
 
 impl Cache {
-    fn note(&mut self, record: &Record) {
+    fn note(&mut self, record: &Record, at: Duration) {
         match record {
             Record::Event(event) => {
                 let Some(tunnel) = event.tunnel() else { return };
                 match &event.kind {
                     EventKind::Delete => {
-                        self.said.insert(tunnel, (event.id, None));
+                        self.said.insert(tunnel, Said { id: event.id, sample: None, at });
                     }
-                    _ => self.note_sample(tunnel, event),
+                    _ => self.note_sample(tunnel, event, at),
                 }
             }
             Record::Gap(gap) if gap.reason.as_ref() == Gap::VANISHED => {
                 let tunnel = TunnelKey { endpoint: gap.endpoint, instance: gap.instance.clone() };
-                self.said.insert(tunnel, (gap.id, None));
+                self.said.insert(tunnel, Said { id: gap.id, sample: None, at });
             }
             Record::Gap(_) => {}
         }
     }
 
-    fn note_sample(&mut self, tunnel: TunnelKey, event: &Event) {
+    fn note_sample(&mut self, tunnel: TunnelKey, event: &Event, at: Duration) {
         if let Some(sample) = &event.sample {
-            self.said.insert(tunnel, (event.id, Some(sample.clone())));
+            self.said.insert(tunnel, Said { id: event.id, sample: Some(sample.clone()), at });
         }
     }
 }
@@ -116,8 +127,8 @@ mod tests {
     #[test]
     fn live_state_of_the_last_event_or_a_later_one_is_good() {
         let mut history = History::of(Cache::default());
-        history.written("1.events", &[update(1, 10)]).look(|look| look.tunnels = vec![state(1, 10)]);
-        history.look(|look| look.tunnels = vec![state(2, 20)]);
+        history.written("1.events", &[update(1, 10)]).pass(1).look(|look| look.tunnels = vec![state(1, 10)]);
+        history.pass(1).look(|look| look.tunnels = vec![state(2, 20)]);
         history.is_good();
     }
 
@@ -126,7 +137,7 @@ mod tests {
     fn after_a_restart_the_state_may_be_of_an_earlier_event_that_says_the_same() {
         let mut history = History::of(Cache::default());
         history.written("1.events", &[update(1, 10), update(2, 10)]).live(1, 10).see(Seen::Ended(Ended::Killed));
-        history.see(Seen::Started { life: 2 }).look(|look| look.tunnels = vec![state(1, 10)]);
+        history.see(Seen::Started { life: 2 }).pass(1).look(|look| look.tunnels = vec![state(1, 10)]);
         history.is_good();
     }
 
@@ -134,7 +145,7 @@ mod tests {
     fn a_stale_event_that_overwrote_a_newer_state_is_found() {
         let mut history = History::of(Cache::default());
         history.written("1.events", &[update(1, 10), update(2, 20)]).see(Seen::Ended(Ended::Killed));
-        history.see(Seen::Started { life: 2 }).look(|look| look.tunnels = vec![state(1, 10)]);
+        history.see(Seen::Started { life: 2 }).pass(1).look(|look| look.tunnels = vec![state(1, 10)]);
         history.is_bad("live state is of 1, and 2 was written since");
     }
 
@@ -142,14 +153,14 @@ mod tests {
     fn a_replay_that_goes_back_behind_the_database_is_found() {
         let mut history = History::of(Cache::default());
         history.written("1.events", &[update(1, 10), update(2, 20)]).live(2, 20).see(Seen::Ended(Ended::PowerLost));
-        history.see(Seen::Started { life: 2 }).look(|look| look.tunnels = vec![state(1, 10)]);
+        history.see(Seen::Started { life: 2 }).pass(1).look(|look| look.tunnels = vec![state(1, 10)]);
         history.is_bad("live state is of 1, and the database knows of 2");
     }
 
     #[test]
     fn a_state_that_is_not_what_its_event_says_is_found() {
         let mut history = History::of(Cache::default());
-        history.written("1.events", &[update(2, 20)]).look(|look| look.tunnels = vec![state(2, 10)]);
+        history.written("1.events", &[update(2, 20)]).pass(1).look(|look| look.tunnels = vec![state(2, 10)]);
         history.is_bad("is not what its last event 2 says");
     }
 
@@ -157,7 +168,7 @@ mod tests {
     fn a_deleted_tunnel_that_is_still_shown_is_found() {
         let mut history = History::of(Cache::default());
         history.written("1.events", &[update(1, 1), of_kind(EventKind::Delete, 2, 1)]);
-        history.look(|look| look.tunnels = vec![state(1, 1)]);
+        history.pass(1).look(|look| look.tunnels = vec![state(1, 1)]);
         history.is_bad("live state is of 1, and 2 was written since");
     }
 }
