@@ -94,6 +94,24 @@ impl Clock for SystemClock {
     }
 }
 
+/// Real time, also where tokio's is paused: for reports of how long something took on this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(std::time::Instant);
+
+impl Stopwatch {
+    /// Starts it.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    /// Since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// A wall clock that follows tokio's (paused) time from a chosen start and can be stepped.
 #[derive(Debug)]
 pub struct VirtualClock {

@@ -17,6 +17,7 @@ pub mod place;
 mod replay;
 mod run;
 mod signals;
+mod simulate;
 mod stats;
 mod tunnels;
 
@@ -79,6 +80,8 @@ enum Command {
     Flush(flush::Flush),
     /// Feeds recorded streams through the same path as live ones
     Replay(replay::Replay),
+    /// Runs the real recorder on virtual time with simulated masters and faults, from a seed
+    Simulate(simulate::Simulate),
     /// Prints a completion script for a shell
     Completions(completions::Completions),
 }
@@ -105,6 +108,11 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
     if let Command::Completions(command) = &command {
         return Ok(command.execute());
     }
+    let command = match command {
+        // It has a configuration of its own, drawn from the seed.
+        Command::Simulate(command) => return command.execute(),
+        command => command,
+    };
     let mut sources =
         Sources { config: global.config, database_url: global.database_url, set: global.set, ..Sources::of_process() };
     if let Command::Run(command) = &command {
@@ -122,6 +130,7 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Tunnels(command) => command.execute(&config).await,
         Command::Flush(command) => command.execute(&config).await,
         Command::Replay(command) => command.execute(&config).await,
+        Command::Simulate(command) => command.execute(),
         Command::Completions(command) => Ok(command.execute()),
     }
 }

@@ -24,6 +24,23 @@
 //!
 //! What is decided by chance is decided with integers: the library's floating-point functions differ between machines.
 
+pub mod agenda;
+pub mod by_hand;
+pub mod crash;
+pub mod database;
+pub mod disk;
+pub mod invariants;
+pub mod judge;
+pub mod life;
+pub mod logs;
 pub mod master;
+pub mod observation;
+pub mod options;
+pub mod oracle;
+pub mod report;
 pub mod scenario;
+pub mod shared;
+pub mod store;
 pub mod traffic;
+pub mod transport;
+pub mod world;

@@ -1,0 +1,125 @@
+//! `tidegate simulate`: weeks of operation in minutes, with faults, from a seed.
+
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::exit::{ExitCode, Failure};
+use super::{Json, output};
+use crate::sim::options::{Database, Faults, Options, Plan};
+use crate::sim::report::Report;
+use crate::sim::world::{self, SimulateError};
+
+/// Between two lines of progress, in virtual time.
+const PROGRESS_EVERY: Duration = Duration::from_secs(6 * 3_600);
+/// Seconds of a day.
+const DAY_SECONDS: f64 = 86_400.0;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The same seed and options give the same run, byte for byte. Exit code 1 and the command that repeats it if an \
+                  invariant is violated.\n\nExample:\n  tidegate simulate --seed 7 --days 30 --runs 100 --database memory"
+)]
+pub(super) struct Simulate {
+    /// Everything is drawn from it
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Virtual days under faults; some 45 minutes to converge follow
+    #[arg(long, default_value_t = 1.0, value_name = "D")]
+    days: f64,
+    /// Masters
+    #[arg(long, default_value_t = 2, value_name = "E")]
+    endpoints: usize,
+    /// Tunnels of each at the beginning
+    #[arg(long, default_value_t = 5, value_name = "T")]
+    tunnels: usize,
+    /// The masters' report interval
+    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    report_interval: Duration,
+    /// all, none, or names: database-down, database-slow, database-locked, database-doubt, disk-full, disk-sync, disk-torn,
+    /// disk-slow, kill, power, clock, shutdown, masters
+    #[arg(long, default_value = "all", value_name = "LIST")]
+    faults: Faults,
+    /// sqlite (a file for the run), memory, or the URL of an empty database
+    #[arg(long, default_value = "sqlite", value_name = "DATABASE")]
+    database: Database,
+    /// Consecutive seeds; stops at the first failure
+    #[arg(long, default_value_t = 1, value_name = "R")]
+    runs: u64,
+    /// Writes a line for each thing that was observed (of the last run)
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    #[command(flatten)]
+    json: Json,
+}
+
+impl Simulate {
+    /// Runs on a thread of its own: a System of its own, on time of its own.
+    pub(super) fn execute(self) -> Result<ExitCode, Failure> {
+        let days_are_usable = self.days.is_finite() && self.days > 0.0 && self.days < 40_000.0;
+        if !days_are_usable || self.endpoints == 0 || self.runs == 0 {
+            return Err(Failure::usage("--days, --endpoints and --runs must be above 0, and --days below 40000"));
+        }
+        let mut reports = Vec::new();
+        for seed in (self.seed..).take(usize::try_from(self.runs).unwrap_or(usize::MAX)) {
+            let options = self.options(seed);
+            let plan = Plan::draw(&options);
+            if self.json.json {
+                output::note(&plan.to_string())
+            } else {
+                output::print(&plan.to_string())
+            }
+            let trace = self.trace.as_ref().map(File::create).transpose();
+            let trace =
+                trace.map_err(|error| Failure::usage(format!("cannot write the trace: {error}; give another --trace")))?;
+            let report = run_on_a_thread(options, trace).map_err(|error| match error {
+                SimulateError::Store(_) | SimulateError::NotEmpty => {
+                    Failure { code: ExitCode::Database, message: error.to_string() }
+                }
+                SimulateError::Runtime(_) | SimulateError::Trace(_) => Failure::usage(error.to_string()),
+            })?;
+            let holds = report.holds();
+            if !self.json.json {
+                output::print(&report.to_string());
+            }
+            reports.push(report);
+            if !holds {
+                break;
+            }
+        }
+        if self.json.json {
+            output::json(&reports.iter().map(Report::to_json).collect::<Vec<_>>());
+        }
+        let failed = reports.iter().any(|report| !report.holds());
+        Ok(if failed { ExitCode::Failed } else { ExitCode::Done })
+    }
+
+    fn options(&self, seed: u64) -> Options {
+        Options {
+            seed,
+            length: Duration::from_secs_f64(self.days * DAY_SECONDS),
+            endpoints: self.endpoints,
+            tunnels: self.tunnels,
+            report_interval: self.report_interval,
+            faults: self.faults.clone(),
+            database: self.database.clone(),
+        }
+    }
+}
+
+fn run_on_a_thread(options: Options, trace: Option<File>) -> Result<Report, SimulateError> {
+    let length = options.length;
+    let mut next = PROGRESS_EVERY;
+    let shows = std::io::stderr().is_terminal() || length > 4 * PROGRESS_EVERY;
+    let progress = move |now: Duration| {
+        if shows && now >= next {
+            next = now + PROGRESS_EVERY;
+            output::note(&format!("  day {:.2} of {:.2}", now.as_secs_f64() / DAY_SECONDS, length.as_secs_f64() / DAY_SECONDS));
+        }
+    };
+    let trace = trace.map(|file| Box::new(BufWriter::new(file)) as Box<dyn Write + Send>);
+    let thread = std::thread::Builder::new().name("simulate".to_owned()).spawn(move || world::run(&options, trace, progress));
+    let joined = thread.map_err(SimulateError::Runtime)?.join();
+    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

@@ -1,0 +1,36 @@
+//! The end of a recorder that dies: what stays of it is dropped with its System, what it had not synced may be lost.
+
+use std::time::Duration;
+
+use super::life::{LifeEnd, World};
+use super::observation::{Ended, Seen};
+use super::shared::{Shared, lock};
+
+/// Resolves when the recorder is dead or something is violated.
+pub async fn over(shared: &Shared) {
+    loop {
+        if shared.going().dead || lock(&shared.judge).violation.is_some() {
+            return;
+        }
+        shared.over.notified().await;
+    }
+}
+
+impl World {
+    /// What an end means for disk and time. Returns false if nothing follows.
+    pub fn bury(&mut self, end: LifeEnd) -> bool {
+        let LifeEnd::Over(ended) = end else { return false };
+        let away = match ended {
+            Ended::Stopped(_) => self.rng.u64(1..600),
+            Ended::PowerLost => self.rng.u64(20..1_200),
+            Ended::Killed | Ended::Hung | Ended::NotStarted(_) => self.rng.u64(1..30),
+        };
+        match ended {
+            Ended::PowerLost => self.disk.crash(&mut self.rng),
+            _ => self.disk.kill(),
+        }
+        self.shared.see_always(Seen::Ended(ended));
+        self.shared.pass(Duration::from_secs(away));
+        lock(&self.shared.judge).violation.is_none()
+    }
+}

@@ -1,0 +1,251 @@
+//! The databases that a simulation can write to: how they are opened for each life, and how they are read at the end.
+
+use std::path::PathBuf;
+
+use diesel::sql_types::{BigInt, Integer, Text};
+use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
+
+use super::invariants::holds_secret;
+use super::observation::{Audit, StoredTunnel};
+use super::options::Database;
+use crate::clock::SharedClock;
+use crate::event::{Counters, EndpointId, Record, TunnelKey};
+use crate::id::EventId;
+use crate::store::memory::MemoryDatabase;
+use crate::store::{DatabaseUrl, DieselStore, Store, StoreError, StoreErrorKind};
+
+/// Where files go that need not survive the machine: syncs cost nothing there.
+const MEMORY_DIRECTORY: &str = "/dev/shm";
+
+/// A database that outlives recorders.
+pub enum World {
+    /// Maps.
+    Memory(MemoryDatabase),
+    /// A real one.
+    Real {
+        /// Which.
+        url: DatabaseUrl,
+        /// Made for the run; removed with it.
+        directory: Option<Directory>,
+    },
+}
+
+/// Takes the name of a temporary directory out of texts.
+pub struct Anonymous(String);
+
+impl Anonymous {
+    /// The text without it.
+    #[must_use]
+    pub fn replace(&self, text: &str) -> String {
+        if self.0.is_empty() { text.to_owned() } else { text.replace(&self.0, "DIRECTORY") }
+    }
+}
+
+/// A directory that is removed with its content.
+pub struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // What is left in a directory for temporary files harms nobody.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl World {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// If there is no place for the file.
+    pub fn new(database: &Database, seed: u64) -> Result<Self, StoreError> {
+        Ok(match database {
+            Database::Memory => Self::Memory(MemoryDatabase::default()),
+            Database::Url(url) => Self::Real { url: url.clone(), directory: None },
+            Database::Sqlite => {
+                let in_memory = PathBuf::from(MEMORY_DIRECTORY);
+                let parent = if in_memory.is_dir() { in_memory } else { std::env::temp_dir() };
+                let thread = format!("{:?}", std::thread::current().id());
+                let number: String = thread.chars().filter(char::is_ascii_digit).collect();
+                let path = parent.join(format!("tidegate-simulate-{}-{number}-{seed}", std::process::id()));
+                let _ = std::fs::remove_dir_all(&path);
+                std::fs::create_dir_all(&path).map_err(|error| StoreError {
+                    kind: StoreErrorKind::Fatal,
+                    in_doubt: false,
+                    message: format!("cannot make {}: {error}", path.display()),
+                })?;
+                Self::Real { url: DatabaseUrl::Sqlite(path.join("simulated.db")), directory: Some(Directory(path)) }
+            }
+        })
+    }
+
+    /// Opens it as a recorder does.
+    ///
+    /// # Errors
+    /// As [`DieselStore::open`].
+    pub fn open(&self, batch_size: usize, clock: SharedClock) -> Result<Box<dyn Store>, StoreError> {
+        Ok(match self {
+            Self::Memory(database) => Box::new(database.store()),
+            Self::Real { url, .. } => Box::new(DieselStore::open(url, batch_size, clock)?),
+        })
+    }
+
+    /// What differs between machines in texts, to be left out of a trace.
+    #[must_use]
+    pub fn anonymous_prefix(&self) -> Anonymous {
+        match self {
+            Self::Real { directory: Some(Directory(path)), .. } => Anonymous(path.display().to_string()),
+            _ => Anonymous(String::new()),
+        }
+    }
+
+    /// Reads all that the invariants ask for at the end.
+    ///
+    /// # Errors
+    /// In words, if it cannot be read.
+    pub fn audit(&self) -> Result<Audit, String> {
+        match self {
+            Self::Memory(database) => Ok(audit_memory(database)),
+            Self::Real { url: DatabaseUrl::Sqlite(path), .. } => {
+                let connection = SqliteConnection::establish(&path.display().to_string());
+                audit_sql(&mut connection.map_err(|error| error.to_string())?)
+            }
+            Self::Real { url: DatabaseUrl::Postgres(url), .. } => {
+                // The driver's words may repeat the URL with its password.
+                audit_sql(&mut PgConnection::establish(url).map_err(|_| "cannot connect to read the database".to_owned())?)
+            }
+        }
+    }
+}
+
+fn audit_memory(database: &MemoryDatabase) -> Audit {
+    database.with_tables(|tables| {
+        let mut audit = Audit { records: tables.records.keys().copied().collect(), ..Audit::default() };
+        for ((tunnel, _), row) in &tables.history {
+            let sum = match audit.moved.last_mut() {
+                Some((last, sum)) if last == tunnel => sum,
+                _ => {
+                    audit.moved.push((tunnel.clone(), Counters::default()));
+                    let last = audit.moved.len() - 1;
+                    &mut audit.moved[last].1
+                }
+            };
+            sum.tcp_rx += row.delta.tcp_rx;
+            sum.tcp_tx += row.delta.tcp_tx;
+            sum.udp_rx += row.delta.udp_rx;
+            sum.udp_tx += row.delta.udp_tx;
+        }
+        audit.tunnels = tables
+            .samples
+            .iter()
+            .map(|(tunnel, (sample, ..))| StoredTunnel {
+                tunnel: tunnel.clone(),
+                status: sample.status.as_str().to_owned(),
+                counters: sample.counters,
+            })
+            .collect();
+        audit.history_states = tables.history_states.len();
+        let leaks = tables.records.values().any(|record| match record {
+            Record::Event(event) => event.logs.as_ref().is_some_and(|logs| holds_secret(logs.as_str())),
+            Record::Gap(_) => false,
+        });
+        audit.leaks.extend(leaks.then(|| "endpoint_sse.logs".to_owned()));
+        audit
+    })
+}
+
+#[derive(QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+#[derive(QueryableByName)]
+struct CountersRow {
+    #[diesel(sql_type = Integer)]
+    endpoint_id: i32,
+    #[diesel(sql_type = Text)]
+    instance_id: String,
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = BigInt)]
+    tcp_rx: i64,
+    #[diesel(sql_type = BigInt)]
+    tcp_tx: i64,
+    #[diesel(sql_type = BigInt)]
+    udp_rx: i64,
+    #[diesel(sql_type = BigInt)]
+    udp_tx: i64,
+}
+
+impl CountersRow {
+    fn tunnel(&self) -> TunnelKey {
+        TunnelKey { endpoint: EndpointId(self.endpoint_id), instance: self.instance_id.as_str().into() }
+    }
+
+    fn counters(&self) -> Counters {
+        let positive = |value: i64| u64::try_from(value).unwrap_or_default();
+        Counters {
+            tcp_rx: positive(self.tcp_rx),
+            tcp_tx: positive(self.tcp_tx),
+            udp_rx: positive(self.udp_rx),
+            udp_tx: positive(self.udp_tx),
+        }
+    }
+}
+
+/// Text columns in which a canary would be a leak.
+const TEXT_COLUMNS: [(&str, &str); 9] = [
+    ("endpoint_sse", "logs"),
+    ("endpoint_sse", "detail"),
+    ("tunnel_config", "url"),
+    ("tunnel_config", "config_line"),
+    ("tunnel_config", "name"),
+    ("tunnel_config", "unknown_fields"),
+    ("quarantine", "row"),
+    ("endpoints", "reason"),
+    ("gaps", "reason"),
+];
+
+fn audit_sql<C>(connection: &mut C) -> Result<Audit, String>
+where
+    C: Connection,
+    diesel::query_builder::SqlQuery: diesel::query_dsl::methods::ExecuteDsl<C>
+        + for<'a> diesel::query_dsl::LoadQuery<'a, C, IdRow>
+        + for<'a> diesel::query_dsl::LoadQuery<'a, C, CountersRow>,
+{
+    let failed = |error: diesel::result::Error| format!("cannot read the database: {error}");
+    let ids = "SELECT id FROM endpoint_sse UNION ALL SELECT id FROM gaps ORDER BY id";
+    let records: Vec<IdRow> = sql_query(ids).load(connection).map_err(failed)?;
+    let moved = "SELECT endpoint_id, instance_id, '' AS status, CAST(SUM(delta_tcp_in) AS BIGINT) AS tcp_rx, \
+                 CAST(SUM(delta_tcp_out) AS BIGINT) AS tcp_tx, CAST(SUM(delta_udp_in) AS BIGINT) AS udp_rx, \
+                 CAST(SUM(delta_udp_out) AS BIGINT) AS udp_tx FROM service_history GROUP BY endpoint_id, instance_id";
+    let moved: Vec<CountersRow> = sql_query(moved).load(connection).map_err(failed)?;
+    let tunnels = "SELECT endpoint_id, instance_id, status, tcp_rx, tcp_tx, udp_rx, udp_tx FROM tunnels";
+    let tunnels: Vec<CountersRow> = sql_query(tunnels).load(connection).map_err(failed)?;
+    let mut count = |query: String| -> Result<usize, String> {
+        let rows: Vec<IdRow> = sql_query(query).load(connection).map_err(failed)?;
+        Ok(rows.first().and_then(|row| usize::try_from(row.id).ok()).unwrap_or_default())
+    };
+    let history_states = count("SELECT COUNT(*) AS id FROM history_state".to_owned())?;
+    let quarantined = count("SELECT COUNT(*) AS id FROM quarantine".to_owned())?;
+    let mut leaks = Vec::new();
+    for (table, column) in TEXT_COLUMNS {
+        let (key, password) = (super::master::KEY_CANARY, super::master::TUNNEL_PASSWORD);
+        let column_sql = if column == "row" { "\"row\"" } else { column };
+        let query =
+            format!("SELECT COUNT(*) AS id FROM {table} WHERE {column_sql} LIKE '%{key}%' OR {column_sql} LIKE '%{password}%'");
+        if count(query)? > 0 {
+            leaks.push(format!("{table}.{column}"));
+        }
+    }
+    Ok(Audit {
+        records: records.into_iter().map(|row| EventId(row.id)).collect(),
+        moved: moved.iter().map(|row| (row.tunnel(), row.counters())).collect(),
+        tunnels: tunnels
+            .into_iter()
+            .map(|row| StoredTunnel { tunnel: row.tunnel(), counters: row.counters(), status: row.status })
+            .collect(),
+        history_states,
+        quarantined,
+        leaks,
+    })
+}

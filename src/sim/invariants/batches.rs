@@ -1,0 +1,102 @@
+//! No batch is above its bound: `storage.max_buffer_size` records and `storage.max_buffer_bytes` of journal, by the bytes
+//! of the appends that made it. The last record may cross the bound of bytes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::observation::{Answer, Ended, Observation, Seen};
+use super::super::oracle::Oracle;
+use super::{Invariant, Terms};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Batches {
+    events_max: usize,
+    bytes_max: u64,
+    /// Bytes and the largest append of each segment that is there.
+    segments: BTreeMap<Arc<str>, (u64, u64, usize)>,
+}
+
+impl Batches {
+    /// With the bounds of a recorder.
+    #[must_use]
+    pub fn new(terms: &Terms) -> Self {
+        let limits = terms.settings.limits;
+        Self { events_max: limits.batch_events_max, bytes_max: limits.batch_bytes_max, segments: BTreeMap::new() }
+    }
+}
+
+impl Invariant for Batches {
+    fn name(&self) -> &'static str {
+        "no batch above its bound"
+    }
+
+    fn check(&mut self, _: &Oracle, observation: &Observation) -> Result<u64, String> {
+        match &observation.seen {
+            Seen::Written { file, records, bytes, answer: Answer::Acknowledged(()) } => {
+                let (all, largest, count) = self.segments.entry(Arc::clone(file)).or_default();
+                // A record of many bytes may cross the bound of bytes, so the append before it tells.
+                if *all >= self.bytes_max {
+                    return Err(format!("{file} was full with {all} bytes and took {bytes} more"));
+                }
+                *all += *bytes as u64;
+                *largest = (*largest).max(*bytes as u64);
+                *count += records.len();
+                if *count > self.events_max {
+                    return Err(format!("{file} holds {count} records, more than {}", self.events_max));
+                }
+                Ok(1)
+            }
+            Seen::Events { batch, .. } => {
+                if batch.records.len() > self.events_max {
+                    return Err(format!("a batch holds {} records, more than {}", batch.records.len(), self.events_max));
+                }
+                Ok(1)
+            }
+            Seen::Removed { file } => {
+                self.segments.remove(file);
+                Ok(0)
+            }
+            Seen::Ended(Ended::PowerLost) => {
+                // What was lost is not known, so neither are the sizes; nothing is appended to these segments any more.
+                self.segments.clear();
+                Ok(0)
+            }
+            _ => Ok(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made_up::{History, committed, terms, update};
+    use super::*;
+
+    fn of_two() -> Batches {
+        let mut terms = terms();
+        terms.settings.limits.batch_events_max = 2;
+        Batches::new(&terms)
+    }
+
+    #[test]
+    fn a_full_batch_is_good() {
+        let mut history = History::of(of_two());
+        let records = [update(1, 1), update(2, 2)];
+        history.written("1.events", &records).batch(&records, false, committed(2, 0)).written("2.events", &[update(3, 3)]);
+        history.is_good();
+    }
+
+    #[test]
+    fn a_batch_above_its_bound_is_found() {
+        let mut history = History::of(of_two());
+        history.batch(&[update(1, 1), update(2, 2), update(3, 3)], false, committed(3, 0));
+        history.is_bad("3 records, more than 2");
+    }
+
+    #[test]
+    fn a_segment_that_goes_on_after_it_was_full_is_found() {
+        let mut history = History::of(of_two());
+        history.written("1.events", &[update(1, 1), update(2, 2)]).written("1.events", &[update(3, 3)]);
+        history.is_bad("holds 3 records");
+    }
+}

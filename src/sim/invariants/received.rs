@@ -1,0 +1,128 @@
+//! Nothing received is lost (promise 1): what was written to the journal is in the database in the end, and what the
+//! recorder counts as received was written.
+//!
+//! Written means that the disk acknowledged the append. A record is left open only where the promise leaves it open: power
+//! was lost before its segment was synced. The counter is held against the disk at every look, which finds a reply that
+//! comes before the write.
+
+use std::collections::BTreeMap;
+
+use super::super::observation::{Answer, Observation, Seen};
+use super::super::oracle::Oracle;
+use super::Invariant;
+use crate::event::{EndpointId, Record};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// Events written since the recorder started, by endpoint.
+    written: BTreeMap<EndpointId, u64>,
+}
+
+impl Invariant for Received {
+    fn name(&self) -> &'static str {
+        "nothing received is lost"
+    }
+
+    fn check(&mut self, oracle: &Oracle, observation: &Observation) -> Result<u64, String> {
+        match &observation.seen {
+            Seen::Started { .. } | Seen::Ended(_) => self.written.clear(),
+            Seen::Written { records, answer: Answer::Acknowledged(()), .. } => {
+                for record in records {
+                    *self.written.entry(record.endpoint()).or_default() += 1;
+                }
+            }
+            Seen::Looked(look) => {
+                for (endpoint, state) in &look.ingest {
+                    let written = self.written.get(endpoint).copied().unwrap_or_default();
+                    if state.events_received > written {
+                        return Err(format!(
+                            "endpoint {endpoint} counts {} events as received and {written} records were written",
+                            state.events_received
+                        ));
+                    }
+                }
+                return Ok(look.ingest.len() as u64);
+            }
+            Seen::Settled(settled) => {
+                let missing = oracle.pending.values().find(|pending| pending.certain);
+                if let Some(missing) = missing {
+                    return Err(format!("{} was written to {} and is not stored", name(&missing.record), missing.file));
+                }
+                let mut in_table = settled.audit.records.iter().copied().peekable();
+                for id in oracle.stored.iter() {
+                    while in_table.next_if(|found| *found < id).is_some() {}
+                    if in_table.next_if_eq(&id).is_none() {
+                        return Err(format!("{id} was committed and is not in the database"));
+                    }
+                }
+                return Ok(oracle.stored.len() as u64);
+            }
+            _ => {}
+        }
+        Ok(0)
+    }
+}
+
+fn name(record: &Record) -> String {
+    match record {
+        Record::Event(event) => format!("{} {} of {}", event.kind.as_str(), event.id, event.instance),
+        Record::Gap(gap) => format!("gap {} of endpoint {}", gap.id, gap.endpoint),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made_up::{History, committed, update};
+    use super::*;
+    use crate::actors::sse_ingest::IngestState;
+    use crate::id::EventId;
+    use crate::sim::observation::{Ended, Settled};
+
+    fn settled(ids: &[i64]) -> Seen {
+        let mut settled = Settled::default();
+        settled.audit.records = ids.iter().map(|id| EventId(*id)).collect();
+        Seen::Settled(Box::new(settled))
+    }
+
+    fn counted(received: u64) -> Vec<(EndpointId, IngestState)> {
+        vec![(EndpointId(1), IngestState { events_received: received, ..IngestState::default() })]
+    }
+
+    #[test]
+    fn what_is_written_and_stored_is_good() {
+        let mut history = History::of(Received::default());
+        history.written("1.events", &[update(1, 1)]).look(|look| look.ingest = counted(1));
+        history.batch(&[update(1, 1)], false, committed(1, 0)).see(settled(&[1]));
+        history.is_good();
+    }
+
+    #[test]
+    fn a_written_record_that_is_not_stored_in_the_end_is_found() {
+        let mut history = History::of(Received::default());
+        history.written("1.events", &[update(1, 1)]).see(Seen::Ended(Ended::Killed)).see(settled(&[]));
+        history.is_bad("1 of 9545ac3d was written to 1.events and is not stored");
+    }
+
+    #[test]
+    fn what_power_took_before_the_sync_may_be_absent() {
+        let mut history = History::of(Received::default());
+        history.written("1.events", &[update(1, 1)]).look(|look| look.ingest = counted(1));
+        history.see(Seen::Ended(Ended::PowerLost)).see(settled(&[]));
+        history.is_good();
+    }
+
+    #[test]
+    fn a_commit_that_the_database_forgot_is_found() {
+        let mut history = History::of(Received::default());
+        history.written("1.events", &[update(1, 1)]).batch(&[update(1, 1)], false, committed(1, 0)).see(settled(&[]));
+        history.is_bad("committed and is not in the database");
+    }
+
+    #[test]
+    fn a_reply_before_the_write_is_found() {
+        let mut history = History::of(Received::default());
+        history.look(|look| look.ingest = counted(1));
+        history.is_bad("counts 1 events as received and 0 records were written");
+    }
+}

@@ -1,0 +1,121 @@
+//! Nothing is stored twice, and nothing is skipped in silence (promise 2): an id is given once, a batch stores what was
+//! received and nothing else, and the database's counts say so.
+//!
+//! A row may be skipped where its batch may be stored already: after a restart, or after a commit in doubt.
+
+use super::super::observation::{Answer, Observation, Seen};
+use super::super::oracle::Oracle;
+use super::Invariant;
+use crate::event::Record;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Unique;
+
+impl Invariant for Unique {
+    fn name(&self) -> &'static str {
+        "no id twice"
+    }
+
+    fn check(&mut self, oracle: &Oracle, observation: &Observation) -> Result<u64, String> {
+        match &observation.seen {
+            Seen::Written { records, answer: Answer::Acknowledged(()) | Answer::Unknown, .. } => {
+                for id in records.iter().map(Record::id) {
+                    let again_after_failure = oracle.pending.get(&id).is_some_and(|pending| !pending.certain);
+                    if !again_after_failure && (oracle.pending.contains_key(&id) || oracle.stored.contains(id)) {
+                        return Err(format!("the id {id} was given twice"));
+                    }
+                }
+                Ok(records.len() as u64)
+            }
+            Seen::Events { batch, answer } => {
+                let (mut new, mut open) = (0_u64, 0_u64);
+                for id in batch.records.iter().map(Record::id) {
+                    match oracle.pending.get(&id) {
+                        Some(pending) if pending.in_doubt => open += 1,
+                        Some(_) => new += 1,
+                        None if oracle.stored.contains(id) => {}
+                        None => return Err(format!("a batch holds the id {id}, which was never received")),
+                    }
+                }
+                if let Answer::Acknowledged(committed) = answer {
+                    let skipped = batch.records.len() as u64 - new - open;
+                    if committed.quarantined == 0 && (committed.written < new || committed.written > new + open) {
+                        return Err(format!(
+                            "a batch of {} records with {new} new ones wrote {} rows",
+                            batch.records.len(),
+                            committed.written
+                        ));
+                    }
+                    if (committed.skipped > 0 || skipped > 0) && !batch.maybe_stored {
+                        return Err(format!("a batch that was never sent before holds {} stored rows", committed.skipped));
+                    }
+                }
+                Ok(batch.records.len() as u64)
+            }
+            Seen::Settled(settled) => {
+                for id in &settled.audit.records {
+                    if !oracle.stored.contains(*id) && !oracle.pending.contains_key(id) {
+                        return Err(format!("the database holds the id {id}, which was never received"));
+                    }
+                }
+                Ok(settled.audit.records.len() as u64)
+            }
+            _ => Ok(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made_up::{History, committed, update};
+    use super::*;
+
+    #[test]
+    fn a_commit_in_doubt_that_is_repeated_is_good_either_way() {
+        for second in [committed(2, 0), committed(0, 2)] {
+            let mut history = History::of(Unique);
+            let records = [update(1, 1), update(2, 2)];
+            history.written("1.events", &records).batch(&records, false, Answer::Unknown).batch(&records, true, second);
+            history.is_good();
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_given_twice_is_found() {
+        let mut history = History::of(Unique);
+        history.written("1.events", &[update(1, 1)]).written("2.events", &[update(1, 1)]);
+        history.is_bad("given twice");
+    }
+
+    #[test]
+    fn a_record_that_is_written_again_after_a_failed_write_keeps_its_id() {
+        let mut history = History::of(Unique);
+        let records = vec![update(1, 1)];
+        history.see(Seen::Written { file: "1.events".into(), records, bytes: 9, answer: Answer::Unknown });
+        history.written("2.events", &[update(1, 1)]);
+        history.is_good();
+    }
+
+    #[test]
+    fn a_retry_with_new_ids_is_found() {
+        let mut history = History::of(Unique);
+        history.written("1.events", &[update(1, 1)]).batch(&[update(7, 1)], false, committed(1, 0));
+        history.is_bad("never received");
+    }
+
+    #[test]
+    fn a_row_that_is_skipped_in_silence_is_found() {
+        let mut history = History::of(Unique);
+        history.written("1.events", &[update(1, 1)]).batch(&[update(1, 1)], false, committed(0, 1));
+        history.is_bad("wrote 0 rows");
+    }
+
+    #[test]
+    fn a_batch_that_is_committed_again_without_cause_is_found() {
+        let mut history = History::of(Unique);
+        let records = [update(1, 1)];
+        history.written("1.events", &records).batch(&records, false, committed(1, 0)).batch(&records, false, committed(0, 1));
+        history.is_bad("never sent before");
+    }
+}

@@ -1,0 +1,283 @@
+//! The oracle: what must be true of each record, given what was seen.
+//!
+//! An attempt has three outcomes: acknowledged, refused, unknown. A write of unknown outcome is never taken for absent,
+//! and never demanded either: a record that may or may not have been written may or may not be stored, but once at most.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::observation::{Answer, Ended, Observation, Seen};
+use crate::event::Record;
+use crate::id::EventId;
+
+/// A record that was written and is not known to be stored.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// The record.
+    pub record: Record,
+    /// The segment that it is in.
+    pub file: Arc<str>,
+    /// When it was written.
+    pub at: Duration,
+    /// Its segment was synced since.
+    pub synced: bool,
+    /// A sync of its segment failed: the system may have dropped its bytes, and no later sync brings them back.
+    pub sync_failed: bool,
+    /// It must be stored in the end; else it may be.
+    pub certain: bool,
+    /// A commit of it has an unknown outcome.
+    pub in_doubt: bool,
+}
+
+/// Ids that are known to be stored, compact: eight bytes each.
+#[derive(Debug, Default)]
+pub struct Ids(Vec<i64>);
+
+impl Ids {
+    /// Whether an id is there.
+    #[must_use]
+    pub fn contains(&self, id: EventId) -> bool {
+        match self.0.last() {
+            Some(last) if *last >= id.0 => self.0.binary_search(&id.0).is_ok(),
+            _ => false,
+        }
+    }
+
+    /// Adds an id. At the end it costs nothing.
+    pub fn insert(&mut self, id: EventId) {
+        match self.0.last() {
+            Some(last) if *last >= id.0 => {
+                if let Err(place) = self.0.binary_search(&id.0) {
+                    self.0.insert(place, id.0);
+                }
+            }
+            _ => self.0.push(id.0),
+        }
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True without ids.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All, rising.
+    pub fn iter(&self) -> impl Iterator<Item = EventId> {
+        self.0.iter().map(|id| EventId(*id))
+    }
+
+    /// The highest.
+    #[must_use]
+    pub fn last(&self) -> EventId {
+        EventId(self.0.last().copied().unwrap_or_default())
+    }
+}
+
+/// See the module. It is folded over the observations; the invariants see it as it was before each one.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// Written and not known to be stored.
+    pub pending: BTreeMap<EventId, Pending>,
+    /// Known to be stored.
+    pub stored: Ids,
+    /// Highest id that was ever written.
+    pub highest: EventId,
+    /// Records written for certain.
+    pub written: u64,
+    /// Records whose fate was left open by a loss of power or a failed write.
+    pub uncertain: u64,
+    /// Highest `through` of history that is durable in the database.
+    pub history_stored: EventId,
+    /// Whether a fault of the database goes on, by the names of faults.
+    faults: BTreeMap<&'static str, bool>,
+    /// Since when calls of the database succeed.
+    works_since: Option<Duration>,
+    /// Number of the running recorder; 0 while there is none.
+    pub life: u32,
+    /// Since when it runs.
+    pub alive_since: Option<Duration>,
+    /// When the wall clock was stepped last.
+    pub stepped_at: Option<Duration>,
+    /// All faults are over.
+    pub healed: bool,
+}
+
+impl Oracle {
+    /// Takes an observation in.
+    pub fn fold(&mut self, observation: &Observation) {
+        let at = observation.at;
+        match &observation.seen {
+            Seen::Started { life } => {
+                (self.life, self.alive_since) = (*life, Some(at));
+                self.works_since.get_or_insert(at);
+            }
+            Seen::Written { file, records, answer, .. } => self.fold_written(at, file, records, *answer),
+            Seen::Synced { file, ok } => self.fold_synced(file, *ok),
+            Seen::Events { batch, answer } => {
+                self.fold_call(at, *answer);
+                for record in batch.records.iter() {
+                    let id = record.id();
+                    match answer {
+                        Answer::Acknowledged(_) => {
+                            self.pending.remove(&id);
+                            self.stored.insert(id);
+                        }
+                        Answer::Unknown => {
+                            if let Some(pending) = self.pending.get_mut(&id) {
+                                pending.in_doubt = true;
+                            }
+                        }
+                        Answer::Refused => {}
+                    }
+                }
+            }
+            Seen::History { batch, answer } => {
+                self.fold_call(at, *answer);
+                if matches!(answer, Answer::Acknowledged(_)) {
+                    self.history_stored = self.history_stored.max(batch.through);
+                }
+            }
+            Seen::Live { answer, .. } => self.fold_call(at, *answer),
+            Seen::Fault { name, on } => {
+                self.faults.insert(name, *on);
+                if name.starts_with("database") {
+                    // A call that began during the fault may still take its time.
+                    self.works_since = None;
+                }
+            }
+            Seen::Stepped { .. } => self.stepped_at = Some(at),
+            Seen::Ended(ended) => {
+                (self.life, self.alive_since, self.works_since) = (0, None, None);
+                self.faults.remove("stopping");
+                if *ended == Ended::PowerLost {
+                    self.fold_power_loss();
+                }
+            }
+            Seen::Healed => self.healed = true,
+            Seen::HistoryWritten { .. } | Seen::Removed { .. } | Seen::Logged { .. } | Seen::Looked(_) | Seen::Settled(_) => {}
+        }
+    }
+
+    fn fold_written(&mut self, at: Duration, file: &Arc<str>, records: &[Record], answer: Answer<()>) {
+        let certain = match answer {
+            Answer::Acknowledged(()) => true,
+            Answer::Unknown => false,
+            Answer::Refused => return,
+        };
+        for record in records {
+            let id = record.id();
+            self.highest = self.highest.max(id);
+            *(if certain { &mut self.written } else { &mut self.uncertain }) += 1;
+            let (record, file) = (record.clone(), Arc::clone(file));
+            let pending = Pending { record, file, at, synced: false, sync_failed: false, certain, in_doubt: false };
+            self.pending.insert(id, pending);
+        }
+    }
+
+    fn fold_synced(&mut self, file: &Arc<str>, ok: bool) {
+        // A segment is synced when its records are the newest, so the search ends soon.
+        for pending in self.pending.values_mut().rev() {
+            if pending.file == *file {
+                if pending.synced {
+                    break;
+                }
+                pending.sync_failed |= !ok;
+                pending.synced = !pending.sync_failed;
+            }
+        }
+    }
+
+    /// What was not synced may be there or not.
+    fn fold_power_loss(&mut self) {
+        for pending in self.pending.values_mut().filter(|pending| !pending.synced && pending.certain) {
+            pending.certain = false;
+            self.written -= 1;
+            self.uncertain += 1;
+        }
+    }
+
+    fn fold_call<T: Copy>(&mut self, at: Duration, answer: Answer<T>) {
+        match answer {
+            Answer::Acknowledged(_) => {
+                self.works_since.get_or_insert(at);
+            }
+            Answer::Refused | Answer::Unknown => self.works_since = None,
+        }
+    }
+
+    /// Whether a fault goes on.
+    #[must_use]
+    pub fn faulty(&self, name: &str) -> bool {
+        self.faults.get(name).copied().unwrap_or_default()
+    }
+
+    /// Whether any fault with one of these beginnings goes on.
+    #[must_use]
+    pub fn any_fault(&self, beginnings: &[&str]) -> bool {
+        self.faults.iter().any(|(name, on)| *on && beginnings.iter().any(|beginning| name.starts_with(beginning)))
+    }
+
+    /// How long the recorder and its database have worked without a failed call, as of `at`.
+    #[must_use]
+    pub fn database_works_for(&self, at: Duration) -> Duration {
+        match (self.works_since, self.alive_since) {
+            (Some(works), Some(alive)) if !self.any_fault(&["database"]) => at.saturating_sub(works.max(alive)),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// How long the recorder has lived, as of `at`.
+    #[must_use]
+    pub fn alive_for(&self, at: Duration) -> Duration {
+        self.alive_since.map_or(Duration::ZERO, |since| at.saturating_sub(since))
+    }
+
+    /// How long the wall clock has not been stepped, as of `at`.
+    #[must_use]
+    pub fn unstepped_for(&self, at: Duration) -> Duration {
+        self.stepped_at.map_or(Duration::MAX, |stepped| at.saturating_sub(stepped))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::invariants::made_up::{History, committed, update};
+    use super::*;
+
+    #[test]
+    fn an_acknowledged_record_must_be_stored_and_a_doubtful_one_may_be() {
+        let mut history = History::told();
+        history.written("1.events", &[update(1, 10)]);
+        history.see(Seen::Written { file: "1.events".into(), records: vec![update(2, 20)], bytes: 90, answer: Answer::Unknown });
+        let certain: Vec<bool> = history.oracle.pending.values().map(|pending| pending.certain).collect();
+        assert_eq!(certain, [true, false]);
+    }
+
+    #[test]
+    fn power_lost_leaves_open_what_was_not_synced_only() {
+        let mut history = History::told();
+        history.written("1.events", &[update(1, 10)]);
+        history.see(Seen::Synced { file: "1.events".into(), ok: true });
+        history.written("1.events", &[update(2, 20)]);
+        history.see(Seen::Ended(Ended::PowerLost));
+        let certain: Vec<bool> = history.oracle.pending.values().map(|pending| pending.certain).collect();
+        assert_eq!(certain, [true, false]);
+    }
+
+    #[test]
+    fn a_commit_in_doubt_is_neither_stored_nor_forgotten() {
+        let mut history = History::told();
+        history.written("1.events", &[update(1, 10)]);
+        history.batch(&[update(1, 10)], false, Answer::Unknown);
+        assert!(history.oracle.pending[&EventId(1)].in_doubt && history.oracle.stored.is_empty());
+        history.batch(&[update(1, 10)], true, committed(0, 1));
+        assert!(history.oracle.pending.is_empty() && history.oracle.stored.contains(EventId(1)));
+    }
+}
