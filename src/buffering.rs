@@ -133,7 +133,8 @@ impl Buffer {
     }
 
     /// Cuts the batch that is being filled. Without records only a boundary makes a batch, an empty one.
-    pub fn cut(&mut self, segment: Option<SegmentNo>, bytes: u64, info: FlushInfo, now: Instant) {
+    /// With `keep` its records stay in memory whatever the bound says, since the segment may not have them all.
+    pub fn cut(&mut self, segment: Option<SegmentNo>, bytes: u64, info: FlushInfo, keep: bool, now: Instant) {
         let since = self.filling_since.take().unwrap_or(now);
         let records = std::mem::take(&mut self.filling);
         if records.is_empty() && info.boundary.is_none() {
@@ -142,9 +143,11 @@ impl Buffer {
         let last = records.last().map_or(EventId::ZERO, Record::id);
         let events = records.len() as u64;
         let in_memory = self.in_memory_events() + records.len();
-        let payload =
-            (in_memory <= self.memory_events_max || segment.is_none() || self.waiting.iter().all(|batch| batch.committed))
-                .then(|| Payload::Events(Arc::new(records)));
+        let payload = (keep
+            || in_memory <= self.memory_events_max
+            || segment.is_none()
+            || self.waiting.iter().all(|batch| batch.committed))
+        .then(|| Payload::Events(Arc::new(records)));
         self.push(Waiting { segment, payload, events, bytes, last, since, ..Waiting::new(info, now) });
     }
 
@@ -184,14 +187,15 @@ impl Buffer {
         }
     }
 
-    /// Gives a batch its content back.
-    pub fn read_back(&mut self, segment: SegmentNo, payload: Payload) {
-        if let Some(batch) = self.waiting.iter_mut().find(|batch| batch.segment == Some(segment) && !batch.committed) {
-            if let Payload::Events(records) = &payload {
-                batch.events = records.len() as u64;
-            }
-            batch.payload = Some(payload);
-        }
+    /// Gives a batch its content back. Returns how many of its records are missing.
+    pub fn read_back(&mut self, segment: SegmentNo, payload: Payload) -> u64 {
+        let batch = self.waiting.iter_mut().find(|batch| batch.segment == Some(segment) && !batch.committed);
+        let Some(batch) = batch else { return 0 };
+        let there = if let Payload::Events(records) = &payload { records.len() as u64 } else { batch.events };
+        let missing = batch.events.saturating_sub(there);
+        batch.events = there;
+        batch.payload = Some(payload);
+        missing
     }
 
     /// The batch is durable in the database.
@@ -335,7 +339,7 @@ mod tests {
         let mut buffer = Buffer::new(memory_events_max, [], start());
         for batch in 0..batches {
             buffer.fill(records(1 + batch * 10, 10), start());
-            buffer.cut(Some(SegmentNo(batch as u64 + 1)), 1000, info(None), start());
+            buffer.cut(Some(SegmentNo(batch as u64 + 1)), 1000, info(None), false, start());
         }
         buffer
     }
@@ -374,7 +378,7 @@ mod tests {
         buffer.committed(BatchNo(1));
         assert!(buffer.let_go(EventId(99), EventId(99), Some(SegmentNo(1))).is_empty());
         buffer.fill(records(1, 10), start());
-        buffer.cut(Some(SegmentNo(1)), 1000, info(None), start());
+        buffer.cut(Some(SegmentNo(1)), 1000, info(None), false, start());
         buffer.committed(BatchNo(2));
         assert_eq!(buffer.let_go(EventId(99), EventId(99), Some(SegmentNo(3))), [SegmentNo(1), SegmentNo(2)]);
     }
@@ -394,9 +398,9 @@ mod tests {
     #[test]
     fn an_empty_cut_makes_a_batch_only_for_a_boundary() {
         let mut buffer = Buffer::new(100, [], start());
-        buffer.cut(None, 0, info(None), start());
+        buffer.cut(None, 0, info(None), false, start());
         assert_eq!(buffer.waiting_batches(), 0);
-        buffer.cut(None, 0, info(Some(Timestamp(3_600_000_000))), start());
+        buffer.cut(None, 0, info(Some(Timestamp(3_600_000_000))), false, start());
         assert_eq!(buffer.waiting_batches(), 1);
         buffer.committed(BatchNo(1));
         assert!(buffer.let_go(EventId::ZERO, EventId::ZERO, None).is_empty());

@@ -30,6 +30,9 @@ pub struct TunnelHistory {
     last_update: Option<Timestamp>,
     interval: Interval,
     window: Option<Window>,
+    /// The latest minute that has a row: a window of that minute or of one before is a further part of a row.
+    #[serde(default)]
+    latest_minute: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -259,14 +262,15 @@ impl Histories {
                 _ => None,
             };
             let minute = event.received_at.minute();
-            let went_back = history.window.is_some_and(|window| window.minute > minute);
             if let Some(window) = history.window.take_if(|window| window.minute != minute) {
                 let row =
                     window.row(&tunnel, history.interval, event.received_at.max(Timestamp(window.minute.0 + Timestamp::MINUTE)));
                 close(&mut self.closed, row);
+                history.latest_minute = history.latest_minute.max(Some(window.minute));
             }
+            let merge = history.latest_minute.is_some_and(|latest| minute <= latest);
             let covered = history.last.map_or(0, |last| event.received_at.0.saturating_sub(last.at.0).max(0));
-            let window = history.window.get_or_insert_with(|| Window::new(minute, event.received_at, went_back));
+            let window = history.window.get_or_insert_with(|| Window::new(minute, event.received_at, merge));
             window.delta = sum(window.delta, delta);
             window.covered += covered;
             if let Some(ping) = sample.ping {
@@ -317,6 +321,7 @@ impl Histories {
         for (tunnel, history) in &mut self.tunnels {
             if let Some(window) = history.window.take_if(|window| window.minute < minute) {
                 close(&mut self.closed, window.row(tunnel, history.interval, now));
+                history.latest_minute = history.latest_minute.max(Some(window.minute));
                 self.changed.insert(tunnel.clone());
             }
         }
@@ -335,6 +340,14 @@ impl Histories {
         if open {
             let rows: Vec<HistoryRow> = self.open_rows(info.cut_at).collect();
             for row in rows {
+                if row.merge
+                    && let Some(history) = self.tunnels.get_mut(&row.tunnel)
+                {
+                    // A part is added to its row, so it may be handed over once only: what comes is a further part.
+                    history.window = None;
+                    history.latest_minute = history.latest_minute.max(Some(row.minute));
+                    self.changed.insert(row.tunnel.clone());
+                }
                 close(&mut self.closed, row);
             }
         }
@@ -516,6 +529,43 @@ mod tests {
         histories.observe(&Record::Event(back));
         let rows = cut(&mut histories, 62, true).rows;
         assert_eq!(rows.iter().map(|row| row.delta.tcp_rx).collect::<Vec<_>>(), [120, 50]);
+    }
+
+    /// The clock goes back by a minute and forward again: the rows of both minutes are whole in the end, also where parts of
+    /// them were handed over in between.
+    #[test]
+    fn minutes_that_are_lived_through_twice_add_up_however_often_they_are_cut() {
+        for cut_often in [false, true] {
+            let mut histories = Histories::default();
+            let mut stored: BTreeMap<Timestamp, HistoryRow> = BTreeMap::new();
+            let mut store = |histories: &mut Histories, seconds| {
+                for row in cut(histories, seconds, true).rows {
+                    let row = match stored.remove(&row.minute) {
+                        Some(earlier) if row.merge => merged(earlier, row),
+                        _ => row,
+                    };
+                    stored.insert(row.minute, row);
+                }
+                stored.values().map(|row| row.delta.tcp_rx).sum::<u64>()
+            };
+            // Seconds of the wall clock: up to 90, back to 30, and on to 150.
+            let walls = (0..=90).step_by(10).chain((30..=150).step_by(10));
+            let mut total = 0;
+            for (step, wall) in (0_i64..).zip(walls) {
+                let Record::Event(mut event) = update(step, step as u64 * 100) else { unreachable!() };
+                event.received_at = at(wall);
+                histories.observe(&Record::Event(event));
+                if cut_often {
+                    total = store(&mut histories, wall);
+                    assert_eq!(total, step as u64 * 100, "at {wall}");
+                }
+            }
+            if !cut_often {
+                histories.close_until(at(200));
+                total = store(&mut histories, 200);
+            }
+            assert_eq!(total, 2_200);
+        }
     }
 
     #[test]

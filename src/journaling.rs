@@ -77,6 +77,8 @@ pub struct Job {
     pub policy: SyncPolicy,
     /// The open batch.
     pub open: Open,
+    /// History waits in memory only: what follows it must not be journaled, or a restart would skip it.
+    pub history_in_memory: bool,
     /// Limits.
     pub limits: Limits,
     /// Date of the batches that this job cuts.
@@ -96,6 +98,8 @@ pub enum Effect {
         bytes: u64,
         /// Why.
         info: FlushInfo,
+        /// Its segment cannot be trusted to hold all of it: the batch stays in memory until it is stored.
+        keep: bool,
     },
     /// The next bunch, in the order of the items: how many of its records were kept, and why not the rest.
     Appended {
@@ -119,8 +123,6 @@ pub enum Effect {
         no: SegmentNo,
         /// Its content.
         payload: Result<Payload, JournalError>,
-        /// Records that are damaged and cannot be had any more.
-        missing: u64,
     },
     /// A segment that could not be begun left a file behind, without records.
     Orphan(SegmentNo),
@@ -156,9 +158,18 @@ impl Job {
     /// Does it. Blocks.
     #[must_use]
     pub fn run(self, writer: &mut Writer) -> Outcome {
-        let Self { items, remove, sync_due, policy, open, limits, now } = self;
-        let mut run =
-            Run { writer, limits, now, open, effects: Vec::with_capacity(items.len() * 2), group: Group::default(), error: None };
+        let Self { items, remove, sync_due, policy, open, history_in_memory, limits, now } = self;
+        let mut run = Run {
+            writer,
+            limits,
+            now,
+            open,
+            effects: Vec::with_capacity(items.len() * 2),
+            group: Group::default(),
+            error: None,
+            keep: false,
+            history_in_memory,
+        };
         let not_removed = remove
             .into_iter()
             .filter(|no| match run.writer.remove(*no) {
@@ -181,7 +192,10 @@ impl Job {
                     unsynced_history = true;
                     run.history(batch);
                 }
-                Item::HistoryUnchanged(through) => run.effects.push(Effect::HistoryUnchanged(through)),
+                Item::HistoryUnchanged(through) => {
+                    unsynced_history = true;
+                    run.effects.push(Effect::HistoryUnchanged(through));
+                }
                 Item::ReadBack(no) => {
                     run.write_group();
                     let effect = run.read_back(no);
@@ -224,6 +238,9 @@ struct Run<'a> {
     effects: Vec<Effect>,
     group: Group,
     error: Option<JournalError>,
+    /// The open batch holds a record that is in memory only.
+    keep: bool,
+    history_in_memory: bool,
 }
 
 impl Run<'_> {
@@ -232,6 +249,7 @@ impl Run<'_> {
         for (index, record) in bunch.records.iter().enumerate() {
             if let Err(error) = self.group.frames.push(record) {
                 // The decoder lets nothing through that is so long. It is stored with its batch, unless this process dies first.
+                self.keep = true;
                 log::error!("event {} is in memory only: {error}", record.id());
             }
             self.group.records.push(record.clone());
@@ -331,6 +349,8 @@ impl Run<'_> {
 
     fn cut(&mut self, info: FlushInfo) {
         let Open { no, bytes, .. } = std::mem::take(&mut self.open);
+        let poisoned = no.is_some_and(|no| self.writer.segment(no).is_none_or(|segment| segment.phase == Phase::Poisoned));
+        let keep = std::mem::take(&mut self.keep) || poisoned;
         if let Some(no) = no
             && self.writer.segment(no).is_some_and(|segment| segment.phase == Phase::Open)
             // Without its end mark the segment is read up to its last whole record, which is all of it.
@@ -338,11 +358,12 @@ impl Run<'_> {
         {
             self.note(error);
         }
-        self.effects.push(Effect::Cut { no, bytes, info });
+        self.effects.push(Effect::Cut { no, bytes, info, keep });
     }
 
     fn history(&mut self, batch: Box<HistoryBatch>) {
         let no = match Frames::history(&batch) {
+            _ if self.history_in_memory => None,
             Ok(mut frames) => self.append_to_new(&mut frames).map_err(|error| self.note(error)).ok(),
             Err(error) => {
                 log::error!("a batch of history is in memory only: {error}");
@@ -354,24 +375,30 @@ impl Run<'_> {
         {
             self.note(error);
         }
+        self.history_in_memory |= no.is_none();
         self.effects.push(Effect::History { no, batch });
     }
 
+    /// What is left of a batch. One of which nothing is left is an empty one: it must not stop those behind it.
     fn read_back(&self, no: SegmentNo) -> Effect {
-        match self.writer.read_back(no) {
+        let nothing = || Payload::Events(Arc::default());
+        let payload = match self.writer.read_back(no) {
             Ok(segment) => {
-                let missing = u64::from(segment.records_missing);
-                let payload = match segment.content {
-                    Content::Events(records) => Ok(Payload::Events(Arc::new(records))),
+                for damage in &segment.damage {
+                    log::error!("journal: {damage}, of a batch that waits; the disk may be failing");
+                }
+                Ok(match segment.content {
+                    Content::Events(records) => Payload::Events(Arc::new(records)),
                     Content::History(batches) => {
-                        let batch = batches.into_iter().next();
-                        batch.map(|batch| Payload::History(Arc::new(batch))).ok_or(JournalError::NotOpen { no })
+                        batches.into_iter().next().map_or_else(nothing, |batch| Payload::History(Arc::new(batch)))
                     }
-                };
-                Effect::ReadBack { no, payload, missing }
+                })
             }
-            Err(error) => Effect::ReadBack { no, payload: Err(error), missing: 0 },
-        }
+            Err(JournalError::NotOpen { .. }) => Ok(nothing()),
+            Err(JournalError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(nothing()),
+            Err(error) => Err(error),
+        };
+        Effect::ReadBack { no, payload }
     }
 
     /// With `always` a reply means synced. What is written stays in its batch and is stored all the same: the refusal says

@@ -236,6 +236,7 @@ async fn build(
         cache: cache.clone(),
         buffer: buffer.clone(),
         flush: flush.clone(),
+        buffer_state: buffer_state.clone(),
         clock,
         deadline: settings.shutdown_deadline,
     }
@@ -314,6 +315,7 @@ pub struct PipelineActor {
     cache: Addr<CacheActor>,
     buffer: Addr<BufferActor>,
     flush: Addr<FlushActor>,
+    buffer_state: watch::Receiver<BufferState>,
     clock: SharedClock,
     deadline: Duration,
 }
@@ -328,17 +330,21 @@ impl Handler<Shutdown> for PipelineActor {
     fn handle(&mut self, _: Shutdown, _: &mut Self::Context) -> Self::Result {
         let stages = Stages { until: self.clock.monotonic() + self.deadline, late: Vec::new() };
         let (endpoints, history, cache) = (self.endpoints.clone(), self.history.clone(), self.cache.clone());
-        let (buffer, flush) = (self.buffer.clone(), self.flush.clone());
+        let (buffer, flush, buffer_state) = (self.buffer.clone(), self.flush.clone(), self.buffer_state.clone());
         let drained = async move {
             let mut stages = stages;
             stages.wait("SseIngestActor", endpoints.send(StopAll)).await;
             stages.wait("HistoryWorkerActor", history.send(history_worker::Drain)).await;
-            // What it cannot write now comes back from the journal.
-            let _ = stages.wait("CacheActor", cache.send(SyncNow)).await;
             let answer = stages.wait("BufferActor", buffer.send(buffer::Drain)).await;
-            stages.wait("FlushActor", flush.send(Stop)).await;
+            // After the buffer, whose try tells whether the database works. What is not written now comes back from the
+            // journal.
+            let _ = stages.wait("CacheActor", cache.send(SyncNow)).await;
             stages.wait("BufferActor", buffer.send(Close)).await;
-            let FlushAnswer { committed, waiting, error } = answer.unwrap_or_default();
+            stages.wait("FlushActor", flush.send(Stop)).await;
+            // A BufferActor that is late cannot say what waits; what it published last does.
+            let waiting = buffer_state.borrow().buffer_size;
+            let late = || FlushAnswer { committed: 0, waiting, error: Some("the deadline is over".to_owned()) };
+            let FlushAnswer { committed, waiting, error } = answer.unwrap_or_else(late);
             ShutdownSummary { flushed: committed, left_in_journal: waiting, error, late: stages.late }
         };
         Box::pin(drained.into_actor(self).map(|summary, _, ctx| {
@@ -360,7 +366,9 @@ impl Stages {
         match tokio::time::timeout_at(self.until, reply).await {
             Ok(reply) => reply.ok(),
             Err(_) => {
-                self.late.push(stage);
+                if !self.late.contains(&stage) {
+                    self.late.push(stage);
+                }
                 None
             }
         }

@@ -6,7 +6,7 @@
 //! `client://***@10.0.0.5:101/x` afterwards.
 //!
 //! Where user-info ends is only clear in a URL that is well-formed, and a password typed by a person need not be: it may
-//! hold `/`, `@`, `?` or blanks. In doubt more is removed: see [`user_info_end`].
+//! hold `/`, `@`, `?` or blanks. In doubt more is removed: see `user_info_end`.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;

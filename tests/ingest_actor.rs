@@ -195,6 +195,7 @@ impl World {
         let addr = probe.clone().start();
         let (sender, state) = watch::channel(IngestState::default());
         let mut setup = IngestSetup {
+            backlog: Rc::default(),
             endpoint: endpoint(),
             known: BTreeMap::new(),
             last_heard: None,

@@ -26,10 +26,10 @@ use tidegate::demo::load::{AfterLoad, Load, LoadServer, ServerThread};
 use tidegate::sim::master::Version;
 use tmpfs::Tmpfs;
 
-/// Events per second and master.
-const RATE: u64 = 1_500;
+/// Events per second and master: far below what a debug build stores, so that a backlog shrinks on a busy machine too.
+const RATE: u64 = 400;
 /// Events of a batch.
-const BATCH: u64 = 300;
+const BATCH: u64 = 200;
 /// Events kept in memory.
 const MEMORY_EVENTS: &str = "1000";
 /// How much more memory the process may take while events wait: an allocator's slack, and batches on their way.
@@ -105,9 +105,9 @@ fn endure(setup: &Setup, run: &mut Recorder, time: Duration, words: &str) {
         rss_max = rss_max.max(rss(stats));
         SystemClock.monotonic() >= until && waiting(stats) > 4 * BATCH
     });
-    // Half of what was sent leaves room for a busy machine.
+    // A quarter of what is meant to be sent leaves room for a busy machine.
     let more = received(&after) - received(&noticed);
-    assert!(more >= time.as_secs() * RATE * 2 / 2, "only {more} events were received in the outage\n{}", tail(&setup.log()));
+    assert!(more >= time.as_secs() * RATE * 2 / 4, "only {more} events were received in the outage\n{}", tail(&setup.log()));
     assert!(number(storage(&after, "waiting_batches")) >= 4, "{after:#}");
     assert!(storage(&after, "oldest_unflushed_s").as_f64() >= Some(time.as_secs_f64() - 1.0), "{after:#}");
     assert!(number(storage(&after, "journal_bytes")) > 0, "{after:#}");
@@ -128,7 +128,7 @@ fn recover(setup: &Setup, run: &mut Recorder, masters: &Masters) {
     // The back-off may have grown to two thirds of the outage, and waits a quarter longer for jitter.
     let works = run.until_within(outage_time() + PATIENCE, "it tries again", |stats| stats["database"]["ok"] == true);
     let (tried, backlog) = (SystemClock.monotonic() - since, waiting(&works));
-    let drained = run.until("the backlog is drained", |stats| waiting(stats) < 2 * BATCH);
+    let drained = run.until_within(2 * PATIENCE, "the backlog is drained", |stats| waiting(stats) < 2 * BATCH);
     let took = SystemClock.monotonic() - since - tried;
     println!("tried again after {tried:?}, drained {backlog} events in {took:?}");
     assert!(drained["database"]["error"].is_null(), "{drained:#}");
@@ -140,7 +140,7 @@ fn recover(setup: &Setup, run: &mut Recorder, masters: &Masters) {
     let sent: Vec<u64> = masters.all.iter().map(|master| *master.sent().last().expect("a connection")).collect();
     let fresh = wait(PATIENCE, || {
         let mut database = stored::connect(setup.database_url());
-        let seen = "SELECT max(t.tcp_rx) AS value FROM tunnels t JOIN endpoints e ON e.id = t.endpoint_id GROUP BY e.name ORDER BY e.name";
+        let seen = "SELECT max(t.tcp_rx) || '' AS value FROM tunnels t JOIN endpoints e ON e.id = t.endpoint_id GROUP BY e.name ORDER BY e.name";
         let seen = database.texts(seen);
         seen.iter().zip(&sent).all(|(seen, sent)| seen.parse().is_ok_and(|seen: u64| seen >= *sent)).then_some(())
     });
@@ -164,18 +164,16 @@ fn finish(setup: &Setup, mut run: Recorder, masters: &Masters) {
 /// Asserts that the log tells changes of state and not tries: no warning of the database twice, and one return.
 fn assert_told_once(setup: &Setup, outages: usize) {
     let log = setup.log();
+    // What stands behind the time and the level.
     let lines = |level: &str, words: &str| -> Vec<String> {
-        log.lines()
-            .filter(|line| line.contains(level) && line.contains(words))
-            // Without the time.
-            .map(|line| line.split_once("] ").map_or(line, |(_, rest)| rest).to_owned())
-            .collect()
+        let messages = log.lines().filter_map(|line| Some(line.split_once(level)?.1.trim().to_owned()));
+        messages.filter(|message| message.starts_with(words)).collect()
     };
-    let warnings = lines("WARN", "database: ");
+    let warnings = lines(" WARN ", "database: ");
     let mut different = warnings.clone();
     different.dedup();
     assert!(!warnings.is_empty() && warnings.len() == different.len(), "{warnings:#?}");
-    assert_eq!(lines("INFO", "database works again").len(), outages, "{}", tail(&log));
+    assert_eq!(lines(" INFO ", "database works again").len(), outages, "{}", tail(&log));
 }
 
 #[test]
@@ -299,6 +297,27 @@ fn while_postgres_is_stopped_nothing_is_lost() {
     recover(&all.setup, &mut run, &all.masters);
     finish(&all.setup, run, &all.masters);
     assert_told_once(&all.setup, 1);
+}
+
+/// A write that does not end in time: the summary names who was late and says what waits; the next run stores it.
+#[test]
+fn stopped_at_the_deadline_it_says_who_was_late_and_what_is_left() {
+    let mut all = OnPostgres::start();
+    all.setup = all.setup.set("shutdown.deadline", "1s");
+    let mut run = recording(&all.setup);
+    let mut lock = all.admin();
+    lock.execute("BEGIN");
+    lock.execute("LOCK TABLE endpoint_sse IN ACCESS EXCLUSIVE MODE");
+    run.until("batches wait", |stats| waiting(stats) > 3 * BATCH);
+    let ended = run.stop();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert!(ended.last_line.contains("late=") && ended.last_line.contains("BufferActor"), "{ended:?}");
+    assert!(ended.number("left_in_journal") > 3 * BATCH, "{ended:?}");
+    lock.execute("ROLLBACK");
+    all.setup = all.setup.set("shutdown.deadline", "30s");
+    let mut next = all.setup.start();
+    next.until("it receives again", |stats| all_receive(stats, 2));
+    finish(&all.setup, next, &all.masters);
 }
 
 /// Restarts, as a crash would do them, under load and at random moments.

@@ -238,6 +238,22 @@ fn a_shutdown_while_the_database_is_down_leaves_all_in_the_journal_and_the_next_
     });
 }
 
+/// The database is back and nobody has noticed yet when the recorder is told to stop.
+#[test]
+fn a_shutdown_just_after_the_database_came_back_leaves_nothing_behind() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        let recorder = world.start().await;
+        world.database.set_down(Some("no connection"));
+        world.inject(&recorder, 1_200).await.unwrap();
+        pass(Duration::from_secs(100)).await;
+        world.database.set_down(None);
+        let summary = recorder.actors.pipeline.send(Shutdown).await.unwrap();
+        assert_eq!((summary.flushed, summary.left_in_journal), (1_200, 0));
+        assert!(world.disk.names().is_empty(), "{:?}", world.disk.names());
+    });
+}
+
 /// A kill is a recorder that is no longer spoken to: its actors are dropped with their System, the disk keeps what was
 /// written.
 #[test]

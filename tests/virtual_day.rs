@@ -1,4 +1,4 @@
-//! A day on paused time: the real actors, a master with ten tunnels that report every 5 s, a disk and a database in memory. The database is
+//! A day on paused time: the real actors, a master with five tunnels that report every 5 s, a disk and a database in memory. The database is
 //! down from 8:00 to 14:00. Memory stays bounded, nothing is lost, and the order is kept.
 
 use std::cell::RefCell;
@@ -29,9 +29,9 @@ use tokio::time::{interval, sleep};
 const MIDNIGHT: Timestamp = Timestamp(1_795_392_000_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
 const REPORT_EVERY: Duration = Duration::from_secs(5);
-const TUNNELS: usize = 10;
+const TUNNELS: usize = 5;
 /// `storage.memory_max_events`: under a twentieth of what waits at the end of the outage.
-const MEMORY_EVENTS: usize = 2_000;
+const MEMORY_EVENTS: usize = 1_000;
 const BATCH: usize = 1_000;
 
 /// A master whose tunnels number their reports: `tcp_rx` of a tunnel counts them from 1.

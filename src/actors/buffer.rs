@@ -39,6 +39,9 @@ use crate::store::{Committed, EventBatch, FlushCause, FlushInfo, HistoryBatch};
 const WRITE_SPACING: Duration = Duration::from_millis(5);
 /// Records that wait for a journal write which does not end; beyond that records are refused. Some 32 MiB in memory.
 pub const STALLED_EVENTS_MAX: usize = 100_000;
+/// Segments that one journal job removes at most. Each removal is synced (some milliseconds), and events that arrive meanwhile
+/// wait for the job's end: a thousand segments at once would stall them for seconds.
+const REMOVALS_PER_JOB: usize = 8;
 /// The wall clock is compared with the monotonic one this often: a step is noticed within this time.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 /// Journaled bytes that are kept only for history; beyond that the open windows are handed over early. In a small journal it
@@ -242,6 +245,8 @@ pub struct BufferActor {
     acks: VecDeque<(usize, oneshot::Sender<Result<(), Refusal>>)>,
     history_acks: VecDeque<oneshot::Sender<()>>,
     remove: Vec<SegmentNo>,
+    /// Could not be removed; tried again with the next look around.
+    remove_later: Vec<SegmentNo>,
     open: Open,
     last_job: Option<Instant>,
     job_timer: Option<SpawnHandle>,
@@ -311,6 +316,7 @@ impl BufferActor {
             acks: VecDeque::new(),
             history_acks: VecDeque::new(),
             remove: Vec::new(),
+            remove_later: Vec::new(),
             open: Open::default(),
             last_job: None,
             job_timer: None,
@@ -358,12 +364,14 @@ impl BufferActor {
         let Some(mut writer) = self.writer.take_if(|_| work) else { return };
         self.last_job = Some(self.clock.monotonic());
         let wrote = self.items.iter().any(|item| matches!(item, Item::Append(_)));
+        let removals = self.remove.len().min(REMOVALS_PER_JOB);
         let job = Job {
             items: std::mem::take(&mut self.items),
-            remove: std::mem::take(&mut self.remove),
+            remove: self.remove.drain(..removals).collect(),
             sync_due: self.sync_due,
             policy: self.sync,
             open: self.open,
+            history_in_memory: self.buffer.has_history_in_memory_only(),
             limits: self.limits,
             now: self.clock.wall(),
         };
@@ -406,8 +414,8 @@ impl BufferActor {
         for effect in effects {
             match effect {
                 Effect::Records(records) => self.buffer.fill(records, now),
-                Effect::Cut { no, bytes, info } => {
-                    self.buffer.cut(no, bytes, info, now);
+                Effect::Cut { no, bytes, info, keep } => {
+                    self.buffer.cut(no, bytes, info, keep, now);
                     self.cut_made(info);
                 }
                 Effect::Appended { kept, refused } => {
@@ -427,7 +435,7 @@ impl BufferActor {
                     history_written = history_written.max(through);
                     self.acknowledge_history();
                 }
-                Effect::ReadBack { no, payload, missing } => self.read_back(ctx, no, payload, missing),
+                Effect::ReadBack { no, payload } => self.read_back(ctx, no, payload),
                 Effect::Orphan(no) => {
                     let info = FlushInfo {
                         cause: FlushCause::Journal,
@@ -440,7 +448,8 @@ impl BufferActor {
             }
         }
         self.open = open;
-        self.remove.extend(not_removed);
+        // They are the oldest, and segments go in order.
+        self.remove_later.extend(not_removed);
         self.state.journal_bytes = journal_bytes;
         if (synced || self.sync == SyncPolicy::Off) && !self.buffer.has_history_in_memory_only() {
             self.history_durable = self.history_durable.max(history_written);
@@ -466,23 +475,26 @@ impl BufferActor {
         }
     }
 
-    fn read_back(&mut self, ctx: &mut Context<Self>, no: SegmentNo, payload: Result<Payload, JournalError>, missing: u64) {
+    fn read_back(&mut self, ctx: &mut Context<Self>, no: SegmentNo, payload: Result<Payload, JournalError>) {
         self.reading_back = false;
-        if missing > 0 {
-            error!("journal segment {no} is damaged: {missing} events cannot be read back; see `tidegate check`");
-            *self.state.lost.entry("journal_damaged").or_default() += missing;
-        }
-        if let Err(error) = &payload {
-            let seconds = WATCH_INTERVAL.as_secs();
-            error!("a waiting batch cannot be read back from the journal: {error}; it is tried again in {seconds} s");
-            self.reading_back = true;
-            ctx.run_later(WATCH_INTERVAL, |actor, ctx| {
-                actor.reading_back = false;
-                actor.commit_next(ctx);
-            });
-        }
-        if let Ok(payload) = payload {
-            self.buffer.read_back(no, payload);
+        match payload {
+            Ok(payload) => {
+                let missing = self.buffer.read_back(no, payload);
+                if missing > 0 {
+                    error!("journal segment {no} is damaged: {missing} events of it are lost; the disk may be failing");
+                    *self.state.lost.entry("journal_damaged").or_default() += missing;
+                }
+            }
+            Err(error) => {
+                let seconds = WATCH_INTERVAL.as_secs();
+                error!("a waiting batch cannot be read back from the journal: {error}; it is tried again in {seconds} s");
+                self.fail_waiters(&error.to_string());
+                self.reading_back = true;
+                ctx.run_later(WATCH_INTERVAL, |actor, ctx| {
+                    actor.reading_back = false;
+                    actor.commit_next(ctx);
+                });
+            }
         }
     }
 
@@ -673,6 +685,7 @@ impl BufferActor {
             self.cut(ctx, FlushCause::Hourly, None, 0);
         }
         self.warn_of_delays(now);
+        self.remove.append(&mut self.remove_later);
         self.let_go();
         self.commit_next(ctx);
         self.journal_soon(ctx);
@@ -708,7 +721,9 @@ impl BufferActor {
         self.cut(ctx, cause, None, 0);
         // If the FlushActor does not get it, it tries when its back-off says so.
         self.downstream.try_now.do_send(TryNow);
-        Box::pin(async { answer.await.unwrap_or_default() })
+        let waiting = self.buffer.events() + self.unwritten_events as u64;
+        let stopping = move |_| FlushAnswer { committed: 0, waiting, error: Some("the recorder is stopping".to_owned()) };
+        Box::pin(async move { answer.await.unwrap_or_else(stopping) })
     }
 
     fn answer_waiters(&mut self) {

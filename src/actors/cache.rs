@@ -71,6 +71,7 @@ pub struct CacheActor {
     clock: SharedClock,
     flush: Recipient<SyncLive>,
     syncing: bool,
+    failures: u64,
     publish: watch::Sender<CacheState>,
 }
 
@@ -84,7 +85,7 @@ impl CacheActor {
         flush: Recipient<SyncLive>,
         publish: watch::Sender<CacheState>,
     ) -> Self {
-        Self { live, sync_interval, clock, flush, syncing: false, publish }
+        Self { live, sync_interval, clock, flush, syncing: false, failures: 0, publish }
     }
 
     /// Hands over what changed. A sync under way is not overtaken: it is followed by the next.
@@ -95,16 +96,20 @@ impl CacheActor {
             return Box::pin(actix::fut::ready(Ok(())));
         }
         self.syncing = true;
-        let through = changes.through;
+        let (through, failures) = (changes.through, self.failures);
         let sent = self.flush.send(SyncLive(changes.clone()));
         Box::pin(sent.into_actor(self).map(move |answer, actor, _| {
             actor.syncing = false;
             match answer {
                 Ok(Ok(())) => {
-                    actor.synced(through);
+                    // After a failure in between, what that sync was to store is missing.
+                    if actor.failures == failures {
+                        actor.synced(through);
+                    }
                     Ok(())
                 }
                 Ok(Err(error)) => {
+                    actor.failures += 1;
                     actor.live.put_back(changes);
                     Err(error)
                 }

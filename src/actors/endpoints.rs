@@ -5,6 +5,7 @@
 //! ends by [`StopAll`], which drains the streams.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix::{
@@ -18,7 +19,7 @@ use super::buffer::FlushNow;
 use super::cache::{CacheState, Forget, ReadTunnels, SetHealth};
 use super::flush::{AddEndpoint, ChangeEndpoint, RemoveEndpoint};
 use super::history_worker::{self, CutWindows};
-use super::sse_ingest::{self, Downstream, IngestSetup, IngestState, Retarget, SharedIds, SseIngestActor};
+use super::sse_ingest::{self, Backlog, Downstream, IngestSetup, IngestState, Retarget, SharedIds, SseIngestActor};
 use crate::clock::SharedClock;
 use crate::endpoint::{ApiKey, Endpoint, EndpointHealth, EndpointStatus, Fingerprint, TlsPolicy, valid_name};
 use crate::event::{EndpointId, InstanceId};
@@ -202,13 +203,14 @@ struct Followed {
 pub struct EndpointsActor {
     setup: EndpointsSetup,
     followed: BTreeMap<EndpointId, Followed>,
+    backlog: Rc<Backlog>,
 }
 
 impl EndpointsActor {
     /// An actor that follows the endpoints it is given, as soon as it is started.
     #[must_use]
     pub fn new(setup: EndpointsSetup) -> Self {
-        Self { setup, followed: BTreeMap::new() }
+        Self { setup, followed: BTreeMap::new(), backlog: Rc::default() }
     }
 
     fn find(&self, name: &str) -> Result<EndpointId, ChangeError> {
@@ -259,6 +261,7 @@ impl EndpointsActor {
                             transport: setup.transport.clone(),
                             rng: setup.rng.fork(),
                             downstream,
+                            backlog: actor.backlog.clone(),
                             state: followed.state.clone(),
                         })
                         .start(),
@@ -564,6 +567,11 @@ impl Handler<Remove> for EndpointsActor {
                     actor.setup.publish.send_modify(|all| {
                         all.remove(&id);
                     });
+                    // It may have been the twin for which another one was stopped.
+                    let idle = actor.followed.iter().filter(|(_, other)| other.ingest.is_none() && !other.endpoint.paused);
+                    for other in idle.map(|(id, _)| *id).collect::<Vec<_>>() {
+                        actor.connect(ctx, other);
+                    }
                     info!("endpoint {name}: removed{}", if purge { ", with its events and history" } else { "" });
                 }
                 // It is still stored: go on following it.
@@ -597,9 +605,18 @@ impl Handler<StopAll> for EndpointsActor {
 
     fn handle(&mut self, _: StopAll, _: &mut Self::Context) -> Self::Result {
         let ids: Vec<EndpointId> = self.followed.keys().copied().collect();
-        let stopping: Vec<_> = ids.into_iter().map(|id| self.stop(id)).collect();
-        Box::pin(async {
+        let stopping: Vec<_> = ids.iter().map(|id| self.stop(*id)).collect();
+        let online = ids.into_iter().map(|endpoint| (endpoint, self.health(endpoint)));
+        let online: Vec<_> = online.filter(|(_, health)| health.status == EndpointStatus::Online).collect();
+        let (cache, since) = (self.setup.ingest.health.clone(), self.setup.clock.wall());
+        Box::pin(async move {
             futures_util::future::join_all(stopping).await;
+            for (endpoint, health) in online {
+                let reason = "the recorder is stopped".to_owned();
+                let health = EndpointHealth { status: EndpointStatus::Offline, reason, since, ..health };
+                // If the CacheActor is gone there is nobody left to show it to.
+                let _ = cache.send(SetHealth { endpoint, health }).await;
+            }
         })
     }
 }

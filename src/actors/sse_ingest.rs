@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::check::Question;
 use self::pieces::Pieces;
-pub use self::pieces::{PIECES_BYTES_MAX, PIECES_MAX};
+pub use self::pieces::{Backlog, PIECES_BYTES_MAX, PIECES_MAX};
 use super::buffer::{Append, Refusal};
 use super::cache::{Apply, SetHealth};
 use super::endpoints::{CertificateSeen, Identified, KeyRotated};
@@ -73,6 +73,8 @@ pub struct IngestSetup {
     pub rng: fastrand::Rng,
     /// Where events and findings go.
     pub downstream: Downstream,
+    /// What waits for the journal, of all endpoints.
+    pub backlog: Rc<Backlog>,
     /// Where counters are published.
     pub state: watch::Sender<IngestState>,
 }
@@ -159,6 +161,8 @@ pub struct SseIngestActor {
     question: Option<Question>,
     /// The timer of [`Self::watch`].
     watching: Option<SpawnHandle>,
+    /// What waits for the journal, of all endpoints.
+    backlog: Rc<Backlog>,
     /// Answers of the BufferActor are awaited there, in order.
     acks: Option<mpsc::UnboundedSender<Pending>>,
     acks_awaited: usize,
@@ -181,7 +185,8 @@ impl SseIngestActor {
     /// An actor that begins to connect when it is started.
     #[must_use]
     pub fn new(setup: IngestSetup) -> Self {
-        let IngestSetup { endpoint, known, last_heard, log_events, ids, clock, transport, rng, downstream, state } = setup;
+        let IngestSetup { endpoint, known, last_heard, log_events, ids, clock, transport, rng, downstream, backlog, state } =
+            setup;
         let stored_logs = endpoint.log_events.unwrap_or(log_events);
         let tracker = Tracker::new(endpoint.id, known, Redactor::default(), stored_logs);
         let intake = Intake::new(endpoint.id, &endpoint.name, endpoint.api_key.clone(), endpoint.master_id.clone(), tracker);
@@ -212,6 +217,7 @@ impl SseIngestActor {
             reconciled: false,
             question: None,
             watching: None,
+            backlog,
             acks: None,
             acks_awaited: 0,
             draining: Vec::new(),
@@ -267,10 +273,12 @@ impl SseIngestActor {
     }
 
     fn append(&mut self, bunch: Arc<Bunch>) {
+        let records = bunch.records.len();
         let answer = self.downstream.buffer.clone().send(Append(Arc::clone(&bunch)));
         if let Some(acks) = &self.acks
             && acks.send(Pending { bunch, answer }).is_ok()
         {
+            self.backlog.add(records);
             self.acks_awaited += 1;
         }
     }
@@ -380,6 +388,7 @@ impl StreamHandler<Pieces> for SseIngestActor {
 impl StreamHandler<Acknowledged> for SseIngestActor {
     fn handle(&mut self, Acknowledged { bunch, answer }: Acknowledged, ctx: &mut Self::Context) {
         self.acks_awaited -= 1;
+        self.backlog.remove(bunch.records.len());
         let events = |records: &[Record]| records.iter().filter(|record| matches!(record, Record::Event(_))).count() as u64;
         let name = &self.endpoint.name;
         let (kept, reason) = match answer {

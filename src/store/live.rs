@@ -13,6 +13,7 @@ use super::connection::{Connection, on};
 use super::endpoints;
 use super::events::{bigint, text};
 use super::schema::{endpoints as endpoints_table, tunnel_config, tunnel_state};
+use super::upsert_state::UpsertState;
 use crate::clock::Timestamp;
 use crate::event::{Counters, EndpointId, InstanceConfig, Peer, Sample, TunnelKey, TunnelState};
 use crate::id::EventId;
@@ -87,6 +88,10 @@ fn upsert_configs(connection: &mut Connection, chunk: &[ConfigRow]) -> QueryResu
 
 fn upsert_states(connection: &mut Connection, chunk: &[StateRow]) -> QueryResult<()> {
     use tunnel_state as t;
+    let c = match connection {
+        Connection::Sqlite(c) => return chunk.iter().try_for_each(|row| UpsertState(row).execute(c).map(drop)),
+        Connection::Postgres(c) => c,
+    };
     let all_but_key = (
         t::status.eq(excluded(t::status)),
         t::tcp_rx.eq(excluded(t::tcp_rx)),
@@ -100,18 +105,8 @@ fn upsert_states(connection: &mut Connection, chunk: &[StateRow]) -> QueryResult
         t::last_event_time.eq(excluded(t::last_event_time)),
         t::last_event.eq(excluded(t::last_event)),
     );
-    let key = (t::endpoint_id, t::instance_id);
-    let newer = t::last_event.lt(excluded(t::last_event));
-    let insert = diesel::insert_into(t::table);
-    match connection {
-        // As above.
-        Connection::Sqlite(c) => chunk.iter().try_for_each(|row| {
-            insert.values(row).on_conflict(key).do_update().set(all_but_key).filter(newer).execute(c).map(drop)
-        }),
-        Connection::Postgres(c) => {
-            insert.values(chunk).on_conflict(key).do_update().set(all_but_key).filter(newer).execute(c).map(drop)
-        }
-    }
+    let upsert = diesel::insert_into(t::table).values(chunk).on_conflict((t::endpoint_id, t::instance_id));
+    upsert.do_update().set(all_but_key).filter(t::last_event.lt(excluded(t::last_event))).execute(c).map(drop)
 }
 
 /// All live tunnels.
@@ -202,20 +197,20 @@ impl ConfigRow {
 
 #[derive(Debug, Queryable, Insertable)]
 #[diesel(table_name = tunnel_state, treat_none_as_default_value = false)]
-struct StateRow {
-    endpoint_id: i32,
-    instance_id: String,
-    status: String,
-    tcp_rx: i64,
-    tcp_tx: i64,
-    udp_rx: i64,
-    udp_tx: i64,
-    tcps: Option<i32>,
-    udps: Option<i32>,
-    pool: Option<i32>,
-    ping: Option<i32>,
-    last_event_time: i64,
-    last_event: i64,
+pub(super) struct StateRow {
+    pub(super) endpoint_id: i32,
+    pub(super) instance_id: String,
+    pub(super) status: String,
+    pub(super) tcp_rx: i64,
+    pub(super) tcp_tx: i64,
+    pub(super) udp_rx: i64,
+    pub(super) udp_tx: i64,
+    pub(super) tcps: Option<i32>,
+    pub(super) udps: Option<i32>,
+    pub(super) pool: Option<i32>,
+    pub(super) ping: Option<i32>,
+    pub(super) last_event_time: i64,
+    pub(super) last_event: i64,
 }
 
 impl StateRow {

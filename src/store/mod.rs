@@ -19,6 +19,7 @@ mod migrate;
 mod purge;
 mod read;
 mod schema;
+mod upsert_state;
 
 pub mod memory;
 

@@ -148,6 +148,72 @@ impl<'de, T: FromJson<'de>> Visitor<'de> for FieldVisitor<T> {
 
 pub(super) type Text<'a> = Field<Cow<'a, str>>;
 
+/// A string's text, a number's or a truth value's as text, nothing for anything else.
+#[derive(Default)]
+pub(super) struct LooseText<'a>(pub(super) Cow<'a, str>);
+
+impl<'de> FromJson<'de> for LooseText<'de> {
+    const EXPECTED: &'static str = "a string";
+
+    fn from_borrowed(text: &'de str) -> Field<Self> {
+        Field::Value(Self(Cow::Borrowed(text)))
+    }
+    fn from_text(text: &str) -> Field<Self> {
+        Field::Value(Self(Cow::Owned(text.to_owned())))
+    }
+    fn from_bool(value: bool) -> Field<Self> {
+        Field::Value(Self(Cow::Owned(value.to_string())))
+    }
+    fn from_u64(value: u64) -> Field<Self> {
+        Field::Value(Self(Cow::Owned(value.to_string())))
+    }
+    fn from_other_number(value: f64) -> Field<Self> {
+        Field::Value(Self(Cow::Owned(value.to_string())))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for LooseText<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Field::<LooseText<'de>>::deserialize(deserializer)?.text().unwrap_or_default())
+    }
+}
+
+/// The methods of a visitor for everything but objects, which all give this value.
+macro_rules! other_forms_are {
+    ($value:expr, except_seq) => {
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+        fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+        fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+        fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+    };
+    ($value:expr) => {
+        $crate::wire::field::other_forms_are!($value, except_seq);
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            while list.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+            Ok($value)
+        }
+    };
+}
+pub(super) use other_forms_are;
+
 /// The name of a field, borrowed unless it has escapes.
 #[derive(Clone, Debug)]
 pub(super) struct Key<'a>(pub(super) Cow<'a, str>);

@@ -178,7 +178,7 @@ pub struct Recorder<'a> {
 pub struct Ended {
     /// Its status.
     pub status: ExitStatus,
-    /// Last line on stderr.
+    /// Last line on stderr; what libraries trace while they end is left out.
     pub last_line: String,
 }
 
@@ -196,10 +196,13 @@ impl Recorder<'_> {
         Pid::from_raw(self.child.as_ref().expect("it runs").id().cast_signed())
     }
 
-    /// `GET /api/v1/stats`; `None` while it does not answer.
+    /// `GET /api/v1/stats`; `None` while it does not answer, or has not started to record.
     pub fn stats(&mut self) -> Option<Value> {
         match self.http.request("GET", "/api/v1/stats") {
-            Ok((200, body)) => serde_json::from_str(&body).ok(),
+            Ok((200, body)) => {
+                let stats: Value = serde_json::from_str(&body).expect("the stats are JSON");
+                (!stats["optimized_storage"]["next_boundary"].is_null()).then_some(stats)
+            }
             _ => None,
         }
     }
@@ -257,7 +260,7 @@ impl Recorder<'_> {
             let _ = child.kill();
             panic!("it does not end\n{}", tail(&log));
         };
-        Ended { status, last_line: log.lines().last().unwrap_or_default().to_owned() }
+        Ended { status, last_line: log.lines().rfind(|line| !line.contains(" TRACE ")).unwrap_or_default().to_owned() }
     }
 
     /// SIGTERM, and asserts that it ends well with nothing left in the journal.

@@ -114,7 +114,8 @@ impl Cluster {
     fn try_to_run(&self, program: &str, arguments: &[&str]) -> bool {
         let mut command = Command::new(self.bin.join(program));
         command.args(arguments).arg("-D").arg(self.data()).current_dir(&self.directory);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        // What the server has to say is in its log.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         if let Some((uid, gid)) = self.owner {
             command.uid(uid).gid(gid);
         }

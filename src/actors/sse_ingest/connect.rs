@@ -53,7 +53,8 @@ impl SseIngestActor {
         self.pace = Pace::new(now);
         self.intake.begin(self.gap.take());
         self.set_health(EndpointStatus::Online, String::new());
-        let portions = Portions { connection: self.connection, body: stream.body, ended: false };
+        let portions =
+            Portions { connection: self.connection, body: stream.body, ended: false, backlog: self.backlog.clone(), pause: None };
         self.link = Some(ctx.add_stream(portions));
         self.ask_version(ctx);
         self.begin_checks(ctx);

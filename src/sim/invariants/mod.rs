@@ -1,7 +1,7 @@
 //! What must always be true: one file each, which states the property and where it comes from.
 //!
 //! To add one, write a file with a struct that folds over observations, tests of it on made-up good and bad histories
-//! ([`made_up`] has the words), and a line in [`all`].
+//! (`made_up` has the words), and a line in [`all`].
 
 mod batches;
 mod boundaries;
