@@ -101,6 +101,8 @@ pub enum Seen {
         /// What it answered.
         answer: Answer<()>,
     },
+    /// The database took a definition of an endpoint, or was read.
+    Defined,
     /// A line was logged.
     Logged {
         /// The line.
@@ -256,6 +258,7 @@ impl fmt::Display for Observation {
                 write!(f, "live through={through} endpoints={} configs={}", endpoints.len(), configs.len())?;
                 write!(f, " samples={} removed={} {answer:?}", samples.len(), removed.len())
             }
+            Seen::Defined => f.write_str("defined"),
             Seen::Logged { line } => write!(f, "log {line}"),
             Seen::Looked(look) => {
                 let (buffer, tunnels) = (&look.buffer, look.tunnels.len());

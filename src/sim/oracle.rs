@@ -161,7 +161,12 @@ impl Oracle {
                 }
             }
             Seen::Healed => self.healed = true,
-            Seen::HistoryWritten { .. } | Seen::Removed { .. } | Seen::Logged { .. } | Seen::Looked(_) | Seen::Settled(_) => {}
+            Seen::HistoryWritten { .. }
+            | Seen::Defined
+            | Seen::Removed { .. }
+            | Seen::Logged { .. }
+            | Seen::Looked(_)
+            | Seen::Settled(_) => {}
         }
     }
 

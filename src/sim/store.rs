@@ -83,7 +83,13 @@ impl SimStore {
         }
         match self.fate(false) {
             Fate::Fails(message) => Err(unavailable(message, false)),
-            Fate::Succeeds | Fate::Doubt { .. } => call(self.store.as_mut()),
+            Fate::Succeeds | Fate::Doubt { .. } => {
+                let result = call(self.store.as_mut());
+                if result.is_ok() {
+                    self.shared.see(Seen::Defined);
+                }
+                result
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::super::observation::{Answer, Ended, Observation, Seen};
 use super::super::oracle::Oracle;
 use super::Invariant;
-use crate::event::{Event, EventKind, Gap, Record, Sample, TunnelKey};
+use crate::event::{Event, EventKind, Gap, Record, Sample, TunnelKey, TunnelState};
 use crate::id::EventId;
 
 /// See the module.
@@ -18,7 +18,7 @@ pub struct Cache {
     /// What the last written event of each tunnel said.
     said: BTreeMap<TunnelKey, Said>,
     /// The last event of each tunnel whose state the database holds.
-    stored: BTreeMap<TunnelKey, (EventId, Sample)>,
+    stored: BTreeMap<TunnelKey, Said>,
 }
 
 #[derive(Debug)]
@@ -42,8 +42,10 @@ impl Invariant for Cache {
                 Ok(0)
             }
             Seen::Live { changes, answer: Answer::Acknowledged(()) } => {
-                let samples = changes.samples.iter();
-                self.stored.extend(samples.map(|(tunnel, sample, _, id)| (tunnel.clone(), (*id, sample.clone()))));
+                for (tunnel, sample, _, id) in &changes.samples {
+                    let said = Said { id: *id, sample: Some(sample.clone()), at: observation.at };
+                    self.stored.insert(tunnel.clone(), said);
+                }
                 for (tunnel, _) in &changes.removed {
                     self.stored.remove(tunnel);
                 }
@@ -76,8 +78,9 @@ impl Invariant for Cache {
                         (Some(_), _) | (None, _) => {}
                     }
                 }
-                for (tunnel, (id, sample)) in &self.stored {
-                    if let Some(state) = live.get(tunnel).filter(|state| state.last_event < *id && state.sample != *sample) {
+                for (tunnel, Said { id, sample, .. }) in self.stored.iter().filter(|(_, said)| said.at < observation.at) {
+                    let differs = |state: &TunnelState| state.last_event < *id && Some(&state.sample) != sample.as_ref();
+                    if let Some(state) = live.get(tunnel).filter(|state| differs(state)) {
                         return Err(format!(
                             "{}: live state is of {}, and the database knows of {id}",
                             tunnel.instance, state.last_event

@@ -28,7 +28,7 @@ impl Invariant for Patience {
                 self.failed_at = None;
                 return Ok(0);
             }
-            Seen::Live { answer: Answer::Acknowledged(()), .. } => {
+            Seen::Defined | Seen::Live { answer: Answer::Acknowledged(()), .. } => {
                 self.failed_at = None;
                 return Ok(0);
             }
