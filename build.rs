@@ -1,4 +1,4 @@
-//! Gives the program the commit that it was built from, as `TIDEGATE_COMMIT`; `unknown` outside a git checkout.
+//! Gives the program the commit that it was built from, as `BUILD_COMMIT`; `unknown` outside a git checkout.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ fn main() {
         }
     }
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
-    println!("cargo::rustc-env=TIDEGATE_COMMIT={commit}");
+    println!("cargo::rustc-env=BUILD_COMMIT={commit}");
 }
 
 /// What git says, if it is there and this is its checkout.

@@ -27,6 +27,10 @@ pub struct Limits {
     pub free_bytes_min: u64,
 }
 
+/// What has to be free again before a full disk is written to again; a journal at its bound waits for a twentieth of that.
+/// Without this, small bunches would be accepted and large ones refused in turn.
+const ROOM_AGAIN_BYTES: u64 = 64 << 10;
+
 /// `journal.sync_interval`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncPolicy {
@@ -79,6 +83,8 @@ pub struct Job {
     pub open: Open,
     /// History waits in memory only: what follows it must not be journaled, or a restart would skip it.
     pub history_in_memory: bool,
+    /// Records were refused for want of room, and none were accepted since.
+    pub full: Option<Refused>,
     /// Limits.
     pub limits: Limits,
     /// Date of the batches that this job cuts.
@@ -144,6 +150,8 @@ pub struct Outcome {
     pub effects: Vec<Effect>,
     /// The open batch after the job.
     pub open: Open,
+    /// As in [`Job::full`], after the job.
+    pub full: Option<Refused>,
     /// Segments that could not be removed; to be tried again.
     pub not_removed: Vec<SegmentNo>,
     /// True if everything written is synced.
@@ -158,7 +166,7 @@ impl Job {
     /// Does it. Blocks.
     #[must_use]
     pub fn run(self, writer: &mut Writer) -> Outcome {
-        let Self { items, remove, sync_due, policy, open, history_in_memory, limits, now } = self;
+        let Self { items, remove, sync_due, policy, open, history_in_memory, full, limits, now } = self;
         let mut run = Run {
             writer,
             limits,
@@ -169,6 +177,7 @@ impl Job {
             error: None,
             keep: false,
             history_in_memory,
+            full,
         };
         let not_removed = remove
             .into_iter()
@@ -209,8 +218,8 @@ impl Job {
         if policy == SyncPolicy::Always && !synced {
             run.take_back_replies();
         }
-        let Run { writer, open, effects, error, .. } = run;
-        Outcome { effects, open, not_removed, synced, error, journal_bytes: writer.bytes() }
+        let Run { writer, open, full, effects, error, .. } = run;
+        Outcome { effects, open, full, not_removed, synced, error, journal_bytes: writer.bytes() }
     }
 }
 
@@ -241,6 +250,7 @@ struct Run<'a> {
     /// The open batch holds a record that is in memory only.
     keep: bool,
     history_in_memory: bool,
+    full: Option<Refused>,
 }
 
 impl Run<'_> {
@@ -300,6 +310,12 @@ impl Run<'_> {
     }
 
     fn write_open(&mut self, frames: &mut Frames) -> Result<(), Refused> {
+        let written = self.write_open_if_room(frames);
+        self.full = written.err().filter(|refused| matches!(refused, Refused::JournalFull | Refused::DiskFull));
+        written
+    }
+
+    fn write_open_if_room(&mut self, frames: &mut Frames) -> Result<(), Refused> {
         self.room_for(frames.bytes())?;
         match self.append_to_open(frames) {
             // The segment was given up after a failed sync. Its batch is stored from memory as it is, and a new one begins.
@@ -334,11 +350,18 @@ impl Run<'_> {
     }
 
     fn room_for(&mut self, bytes: usize) -> Result<(), Refused> {
-        if self.writer.bytes() + bytes as u64 > self.limits.journal_bytes_max {
+        let Limits { journal_bytes_max, free_bytes_min, .. } = self.limits;
+        let bytes = bytes as u64;
+        let (journal_margin, disk_margin) = match self.full {
+            Some(Refused::JournalFull) => (journal_bytes_max / 20, 0),
+            Some(_) => (0, ROOM_AGAIN_BYTES),
+            None => (0, 0),
+        };
+        if self.writer.bytes() + bytes + journal_margin > journal_bytes_max {
             return Err(Refused::JournalFull);
         }
         match self.writer.free_bytes() {
-            Some(free) if free < self.limits.free_bytes_min.saturating_add(bytes as u64) => Err(Refused::DiskFull),
+            Some(free) if free < free_bytes_min.saturating_add(bytes + disk_margin) => Err(Refused::DiskFull),
             _ => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 fn tidegate(directory: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     // A port that nobody listens on, so that no recorder of the machine answers.
-    command.args(arguments).args(["--set", "http.listen=127.0.0.1:9"]).current_dir(directory);
+    command.args(arguments).args(["--set", "http.listen=127.0.0.1:9999"]).current_dir(directory);
     command.output().expect("the binary can be started")
 }
 

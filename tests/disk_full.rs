@@ -118,7 +118,7 @@ fn fill_and_free(setup: &Setup, masters: &Masters, reason: &str) {
     let log = setup.log();
     assert!(!log.contains("set aside") && !log.contains("panicked"), "{}", tail(&log));
     let told = log.lines().filter(|line| line.contains("ERROR") && line.contains("journal")).count();
-    assert!(told <= 3, "{told} lines of one state\n{}", tail(&log));
+    assert!(told <= 12, "{told} lines of one state\n{}", tail(&log));
 }
 
 #[test]

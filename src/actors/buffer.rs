@@ -248,6 +248,8 @@ pub struct BufferActor {
     /// Could not be removed; tried again with the next look around.
     remove_later: Vec<SegmentNo>,
     open: Open,
+    /// Records are refused for want of room.
+    full: Option<Refused>,
     last_job: Option<Instant>,
     job_timer: Option<SpawnHandle>,
     sync_timer: Option<SpawnHandle>,
@@ -318,6 +320,7 @@ impl BufferActor {
             remove: Vec::new(),
             remove_later: Vec::new(),
             open: Open::default(),
+            full: None,
             last_job: None,
             job_timer: None,
             sync_timer: None,
@@ -372,6 +375,7 @@ impl BufferActor {
             policy: self.sync,
             open: self.open,
             history_in_memory: self.buffer.has_history_in_memory_only(),
+            full: self.full,
             limits: self.limits,
             now: self.clock.wall(),
         };
@@ -409,7 +413,7 @@ impl BufferActor {
 
     fn apply(&mut self, ctx: &mut Context<Self>, outcome: Outcome) {
         let now = self.clock.monotonic();
-        let Outcome { effects, open, not_removed, synced, error, journal_bytes } = outcome;
+        let Outcome { effects, open, full, not_removed, synced, error, journal_bytes } = outcome;
         let mut history_written = EventId::ZERO;
         for effect in effects {
             match effect {
@@ -448,6 +452,7 @@ impl BufferActor {
             }
         }
         self.open = open;
+        self.full = full;
         // They are the oldest, and segments go in order.
         self.remove_later.extend(not_removed);
         self.state.journal_bytes = journal_bytes;

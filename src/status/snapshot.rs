@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::endpoint::EndpointStatus;
 
 /// Version and commit of this program: `0.1.0 (941f302a1b2c)`.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TIDEGATE_COMMIT"), ")");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILD_COMMIT"), ")");
 
 /// The whole document.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
