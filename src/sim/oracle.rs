@@ -96,8 +96,8 @@ pub struct Oracle {
     pub uncertain: u64,
     /// Highest `through` of history that is durable in the database.
     pub history_stored: EventId,
-    /// Whether a fault of the database goes on, by the names of faults.
-    faults: BTreeMap<&'static str, bool>,
+    /// Whether a fault goes on, and when it last began or ended, by its name.
+    faults: BTreeMap<&'static str, (bool, Duration)>,
     /// Since when calls of the database succeed.
     works_since: Option<Duration>,
     /// Number of the running recorder; 0 while there is none.
@@ -156,7 +156,7 @@ impl Oracle {
             }
             Seen::Live { answer, .. } => self.fold_call(at, *answer),
             Seen::Fault { name, on } => {
-                self.faults.insert(name, *on);
+                self.faults.insert(name, (*on, at));
                 if name.starts_with("database") {
                     // A call that began during the fault may still take its time.
                     self.works_since = None;
@@ -232,13 +232,21 @@ impl Oracle {
     /// Whether a fault goes on.
     #[must_use]
     pub fn faulty(&self, name: &str) -> bool {
-        self.faults.get(name).copied().unwrap_or_default()
+        self.faults.get(name).is_some_and(|(on, _)| *on)
     }
 
     /// Whether any fault with one of these beginnings goes on.
     #[must_use]
     pub fn any_fault(&self, beginnings: &[&str]) -> bool {
-        self.faults.iter().any(|(name, on)| *on && beginnings.iter().any(|beginning| name.starts_with(beginning)))
+        self.faults.iter().any(|(name, (on, _))| *on && beginnings.iter().any(|beginning| name.starts_with(beginning)))
+    }
+
+    /// How long no fault with this beginning has gone on, as of `at`.
+    #[must_use]
+    pub fn without_fault_for(&self, beginning: &str, at: Duration) -> Duration {
+        let faults = self.faults.iter().filter(|(name, _)| name.starts_with(beginning));
+        let since = faults.map(|(_, (on, changed))| if *on { at } else { *changed }).max();
+        since.map_or(Duration::MAX, |since| at.saturating_sub(since))
     }
 
     /// How long the recorder and its database have worked without a failed call, as of `at`.
