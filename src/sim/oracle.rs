@@ -171,11 +171,7 @@ impl Oracle {
                 }
             }
             Seen::Healed => self.healed = true,
-            Seen::HistoryWritten { .. }
-            | Seen::Defined
-            | Seen::Logged { .. }
-            | Seen::Looked(_)
-            | Seen::Settled(_) => {}
+            Seen::HistoryWritten { .. } | Seen::Defined | Seen::Logged { .. } | Seen::Looked(_) | Seen::Settled(_) => {}
         }
     }
 
@@ -347,7 +343,8 @@ mod tests {
     fn what_the_wall_clock_shows_again_after_a_step_back_was_shown_twice() {
         let mut history = History::told();
         history.pass(100).see(Seen::Stepped { micros: -60 * Timestamp::SECOND }).pass(100);
-        let now = Observation { at: Duration::from_secs(200), wall: Timestamp(NOON.0 + 140 * Timestamp::SECOND), seen: Seen::Defined };
+        let now =
+            Observation { at: Duration::from_secs(200), wall: Timestamp(NOON.0 + 140 * Timestamp::SECOND), seen: Seen::Defined };
         let shown = |second: i64| -> Vec<u64> {
             let wall = Timestamp(NOON.0 + second * Timestamp::SECOND);
             history.oracle.when_shown(&now, wall).map(|at| at.as_secs()).collect()
