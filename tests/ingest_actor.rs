@@ -195,7 +195,7 @@ impl World {
         let addr = probe.clone().start();
         let (sender, state) = watch::channel(IngestState::default());
         let mut setup = IngestSetup {
-            backlog: Rc::default(),
+            backlog: Rc::new(Backlog::new(SystemClock.monotonic())),
             endpoint: endpoint(),
             known: BTreeMap::new(),
             last_heard: None,

@@ -125,7 +125,8 @@ impl EndpointsActor {
     /// An actor that follows the endpoints it is given, as soon as it is started.
     #[must_use]
     pub fn new(setup: EndpointsSetup) -> Self {
-        Self { setup, followed: BTreeMap::new(), backlog: Rc::default() }
+        let backlog = Rc::new(Backlog::new(setup.clock.monotonic()));
+        Self { setup, followed: BTreeMap::new(), backlog }
     }
 
     fn find(&self, name: &str) -> Result<EndpointId, ChangeError> {

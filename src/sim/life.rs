@@ -247,12 +247,21 @@ impl World {
     async fn stop(&mut self, recorder: &RecorderHandle) -> LifeEnd {
         let limit = self.plan.settings.shutdown_deadline + SHUTDOWN_MARGIN;
         self.shared.see(Seen::Fault { name: "stopping", on: true });
-        let answered = tokio::select! {
-            biased;
-            () = crash::over(&self.shared) => return self.over(),
-            answered = tokio::time::timeout(limit, recorder.shutdown()) => answered,
-        };
-        LifeEnd::Over(answered.map_or(Ended::Hung, Ended::Stopped))
+        self.agenda.stop_begins(self.shared.elapsed(), self.plan.settings.shutdown_deadline);
+        let mut answered = std::pin::pin!(tokio::time::timeout(limit, recorder.shutdown()));
+        loop {
+            let due = self.next_due();
+            tokio::select! {
+                biased;
+                () = crash::over(&self.shared) => return self.over(),
+                answered = &mut answered => return LifeEnd::Over(answered.map_or(Ended::Hung, Ended::Stopped)),
+                () = self.sleep_until(due) => match self.agenda.act(self.shared.elapsed(), &self.shared, &self.disk) {
+                    // Told to stop once more, it goes on stopping.
+                    Now::Nothing | Now::Stop => {}
+                    Now::Die { power, .. } => return self.die(power),
+                },
+            }
+        }
     }
 
     /// Ends all faults, ours and the masters'.
