@@ -62,7 +62,9 @@ impl Simulate {
             return Err(Failure::usage("--days, --endpoints and --runs must be above 0, and --days below 40000"));
         }
         if self.runs > 1 && matches!(self.database, Database::Url(_)) {
-            return Err(Failure::usage("--runs takes several seeds, and a database that a URL names is empty for one only; give sqlite or memory"));
+            return Err(Failure::usage(
+                "--runs takes several seeds, and a database that a URL names is empty for one only; give sqlite or memory",
+            ));
         }
         let mut reports = Vec::new();
         for seed in (self.seed..).take(usize::try_from(self.runs).unwrap_or(usize::MAX)) {

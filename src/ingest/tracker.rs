@@ -304,6 +304,8 @@ mod tests {
     }
 
     fn apply(tracker: &mut Tracker, id: i64, instance: &str) -> Event {
+        let figures = r#"{"status":"running","tcprx":0,"tcptx":0,"udprx":0,"udptx":0,"#;
+        let instance = instance.replacen('{', figures, 1);
         let data = format!(r#"{{"type":"update","time":"2026-11-23T12:00:00Z","instance":{instance}}}"#);
         let wire = parse_event(&data).expect("an event");
         tracker.apply(&wire, EventId(id), Timestamp(id)).expect("an instance")
@@ -338,7 +340,7 @@ mod tests {
     #[test]
     fn a_configuration_that_is_repeated_loses_a_key_that_was_learnt_meanwhile() {
         let mut tracker = tracker();
-        let instance = format!(r#"{{"id":"9545ac3d","alias":"{KEY}"}}"#);
+        let instance = format!(r#"{{"id":"9545ac3d","alias":"{KEY}","type":"server","url":"server://h:1"}}"#);
         for id in 1..=2 {
             apply(&mut tracker, id, &instance);
         }

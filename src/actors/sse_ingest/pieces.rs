@@ -23,7 +23,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Reports of many tunnels come one by one, each a packet of its own. What comes between two of these moments is read together: at
 /// 2,000 events a second this halves the recorder's CPU time (docs/performance.md). All connections have the same moments, so that
 /// their bunches are also journaled together. Until then the socket holds what comes; it is not the master that waits.
-const READ_SPACING: Duration = Duration::from_millis(100);
+pub const READ_SPACING: Duration = Duration::from_millis(100);
 
 /// A portion of more than this is followed by the next at once. It is a fraction of what a socket holds before the sender has to wait,
 /// and a master drops what it cannot send.
@@ -211,8 +211,8 @@ mod tests {
         for feed in [&feed, &other_feed, &feed, &other_feed] {
             feed.send(chunk()).expect("a reader");
         }
+        assert!(portions.next().now_or_never().is_none() && other.next().now_or_never().is_none());
         for portions in [&mut portions, &mut other] {
-            assert!(portions.next().now_or_never().is_none());
             assert_eq!(portions.next().await.expect("a portion").bytes.len(), 2);
             assert_eq!(SystemClock.monotonic() - started, READ_SPACING);
         }
