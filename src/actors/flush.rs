@@ -280,6 +280,12 @@ async fn owed<T>(reply: oneshot::Receiver<T>) -> T {
     }
 }
 
+/// Waits for an answer; without the actor it is that nothing was stored.
+async fn answered<T>(reply: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
+    let message = "the recorder is stopping".to_owned();
+    reply.await.unwrap_or(Err(StoreError { kind: StoreErrorKind::Unavailable, in_doubt: false, message }))
+}
+
 impl Handler<SyncLive> for FlushActor {
     type Result = ResponseFuture<Result<(), StoreError>>;
 
@@ -290,7 +296,7 @@ impl Handler<SyncLive> for FlushActor {
         let (reply, answer) = oneshot::channel();
         self.live.push_back((changes, reply));
         self.write_next(ctx);
-        Box::pin(owed(answer))
+        Box::pin(answered(answer))
     }
 }
 

@@ -3,7 +3,7 @@
 use actix::{Handler, Message, ResponseFuture};
 use tokio::sync::oneshot;
 
-use super::{FlushActor, Outcome, owed};
+use super::{FlushActor, Outcome, answered};
 use crate::clock::Timestamp;
 use crate::event::EndpointId;
 use crate::store::{EndpointChange, NewEndpoint, Purge, Store, StoreError};
@@ -91,7 +91,7 @@ impl Handler<AddEndpoint> for FlushActor {
         let (reply, answer) = oneshot::channel();
         self.definitions.push_back(Definition::Add(new, reply));
         self.write_next(ctx);
-        Box::pin(owed(answer))
+        Box::pin(answered(answer))
     }
 }
 
@@ -102,7 +102,7 @@ impl Handler<ChangeEndpoint> for FlushActor {
         let (reply, answer) = oneshot::channel();
         self.definitions.push_back(Definition::Change(change, reply));
         self.write_next(ctx);
-        Box::pin(owed(answer))
+        Box::pin(answered(answer))
     }
 }
 
@@ -117,6 +117,6 @@ impl Handler<RemoveEndpoint> for FlushActor {
             self.definitions.push_back(Definition::Remove(id, reply));
         }
         self.write_next(ctx);
-        Box::pin(owed(answer))
+        Box::pin(answered(answer))
     }
 }
