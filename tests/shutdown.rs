@@ -48,7 +48,7 @@ fn a_signal_while_the_configured_endpoints_are_being_made_is_obeyed() {
     let url = format!("http://{}", hung.local_addr().expect("it has an address"));
     let setup = (0..30).fold(Setup::sqlite(), |setup, number| setup.endpoint(&format!("hung{number}"), &url, "key"));
     let run = setup.start();
-    wait(PATIENCE, || hung.accept().ok()).expect("the first one is asked");
+    let _unanswered = wait(PATIENCE, || hung.accept().ok()).expect("the first one is asked");
     let ended = run.stop();
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
     let log = setup.log();
