@@ -47,11 +47,7 @@ async fn list_endpoints<R: RecorderApi>(request: HttpRequest, mirror: web::Data<
         (status = 304, description = "As the `ETag` in `If-None-Match` says"),
         (status = 404, description = "No such endpoint", body = Problem, content_type = "application/problem+json"),
     ))]
-async fn show_endpoint<R: RecorderApi>(
-    request: HttpRequest,
-    mirror: web::Data<Mirror<R>>,
-    name: web::Path<String>,
-) -> Answer {
+async fn show_endpoint<R: RecorderApi>(request: HttpRequest, mirror: web::Data<Mirror<R>>, name: web::Path<String>) -> Answer {
     mirror.refresh().await?;
     Ok(etag::hashed(&request, shown(&mirror, &name)?))
 }
@@ -142,11 +138,7 @@ async fn remove_endpoint<R: RecorderApi>(
         (status = 404, description = "No such endpoint", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It pins nothing", body = Problem, content_type = "application/problem+json"),
     ))]
-async fn trust_endpoint<R: RecorderApi>(
-    recorder: web::Data<R>,
-    mirror: web::Data<Mirror<R>>,
-    name: web::Path<String>,
-) -> Answer {
+async fn trust_endpoint<R: RecorderApi>(recorder: web::Data<R>, mirror: web::Data<Mirror<R>>, name: web::Path<String>) -> Answer {
     let views = recorder.endpoints().await?;
     let view = views.iter().find(|view| view.endpoint.name == *name).ok_or_else(|| ChangeError::NotFound(name.clone()))?;
     let tls = Some(trust(&name, &view.endpoint.tls).map_err(|reason| Problem::new(StatusCode::CONFLICT, reason))?);

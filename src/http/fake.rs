@@ -38,6 +38,8 @@ pub(super) struct Fake(pub(super) Arc<Mutex<State>>);
 pub(super) struct State {
     /// What is told of every tunnel.
     pub(super) tunnel: TunnelState,
+    /// How often live state was asked for.
+    pub(super) asked: u64,
     pub(super) endpoints: BTreeMap<String, Endpoint>,
     pub(super) broken: Option<String>,
     pub(super) purged: Vec<String>,
@@ -45,13 +47,9 @@ pub(super) struct State {
 
 impl Default for State {
     fn default() -> Self {
-        let tunnel = TunnelState {
-            config: Arc::default(),
-            sample: Sample::default(),
-            seen_at: Timestamp(0),
-            last_event: EventId(1),
-        };
-        Self { tunnel, endpoints: BTreeMap::new(), broken: None, purged: Vec::new() }
+        let tunnel =
+            TunnelState { config: Arc::default(), sample: Sample::default(), seen_at: Timestamp(0), last_event: EventId(1) };
+        Self { tunnel, asked: 0, endpoints: BTreeMap::new(), broken: None, purged: Vec::new() }
     }
 }
 
@@ -122,6 +120,7 @@ impl RecorderApi for Fake {
             let key = TunnelKey { endpoint: endpoint.id, instance: InstanceId::from("9c3209de") };
             (key, self.0.lock().unwrap().tunnel.clone(), Some(Rate { bytes_in: 20, bytes_out: 3, until: Timestamp(i64::MAX) }))
         };
+        self.0.lock().unwrap().asked += 1;
         let endpoints: Vec<Endpoint> = self.0.lock().unwrap().endpoints.values().cloned().collect();
         Ok(Delta {
             version: version + 1,

@@ -123,14 +123,7 @@ struct TunnelShown {
 
 impl Picture {
     fn new(began: Timestamp) -> Self {
-        Self {
-            version: 0,
-            revision: 0,
-            began,
-            endpoints: BTreeMap::new(),
-            tunnels: BTreeMap::new(),
-            removed: None,
-        }
+        Self { version: 0, revision: 0, began, endpoints: BTreeMap::new(), tunnels: BTreeMap::new(), removed: None }
     }
 
     /// Takes over what changed in the recorder, and lets go of rates whose time is over.
@@ -147,8 +140,9 @@ impl Picture {
             let Some(name) = names.get(&key.endpoint) else { continue };
             let rate = rate.filter(|rate| rate.until > now);
             let text = tunnel_text(name, &key.instance, &state, rate);
-            self.tunnels.insert(key, TunnelShown { state, rate, text, revision });
-            changed = true;
+            let known = self.tunnels.get(&key).filter(|known| known.text == text).map(|known| known.revision);
+            changed |= known.is_none();
+            self.tunnels.insert(key, TunnelShown { state, rate, text, revision: known.unwrap_or(revision) });
         }
         for (key, shown) in &mut self.tunnels {
             if shown.rate.is_some_and(|rate| rate.until <= now)
@@ -176,11 +170,8 @@ impl Picture {
         let before = (self.endpoints.len(), self.tunnels.len());
         let Self { endpoints, tunnels, removed, .. } = self;
         tunnels.retain(|key, _| {
-            let gone = !followed(&key.endpoint)
-                || thinned.get(&key.endpoint).is_some_and(|left| !left.contains(&key.instance));
-            if gone
-                && let (Some(removed), Some(endpoint)) = (removed.as_mut(), endpoints.get(&key.endpoint))
-            {
+            let gone = !followed(&key.endpoint) || thinned.get(&key.endpoint).is_some_and(|left| !left.contains(&key.instance));
+            if gone && let (Some(removed), Some(endpoint)) = (removed.as_mut(), endpoints.get(&key.endpoint)) {
                 removed.tunnels.insert((endpoint.name.clone(), key.instance.to_string()));
             }
             !gone
@@ -241,12 +232,7 @@ impl Picture {
     }
 
     /// The documents of tunnels that changed after a revision: of all endpoints, of one, or one of one's.
-    pub fn tunnels_after(
-        &self,
-        revision: u64,
-        endpoint: Option<&str>,
-        instance: Option<&str>,
-    ) -> impl Iterator<Item = &Rc<str>> {
+    pub fn tunnels_after(&self, revision: u64, endpoint: Option<&str>, instance: Option<&str>) -> impl Iterator<Item = &Rc<str>> {
         // By endpoint: names are few, tunnels are many.
         let wanted: Vec<EndpointId> = self
             .endpoints

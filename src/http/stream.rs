@@ -53,7 +53,8 @@ struct StreamQuery {
     tunnels: Option<String>,
 }
 
-/// Data of the events `snapshot` and `update`. What is absent is unchanged.
+/// Data of the events `snapshot` and `update`. What is absent is unchanged. What is in both of `removed_*` and of the list beside
+/// it was removed and is back.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is written from texts that are ready, see `members`; this is its description")]
 pub(super) struct StreamData {
@@ -207,9 +208,9 @@ impl<R: RecorderApi> Hub<R> {
         told.id += 1;
         let stats = self.recorder.stats();
         let message = self.mirror.read(|picture| {
-            let shared = self.members(Some(&stats), &mirror::list(picture.endpoints_after(0)), "[]");
-            let tunnels = wanted.tunnels_after(picture, 0).unwrap_or_else(|| "[]".to_owned());
-            [event("snapshot", told.id, &shared), format!(",\"tunnels\":{tunnels}}}\n\n").into()]
+            let shared = self.members(Some(&stats), Some(&mirror::list(picture.endpoints_after(0))), None);
+            let tunnels = wanted.tunnels_after(picture, 0).map(|tunnels| format!(",\"tunnels\":{tunnels}"));
+            [event("snapshot", told.id, &shared), format!("{}}}\n\n", tunnels.unwrap_or_default()).into()]
         });
         told.snapshots.insert(wanted.clone(), message.clone());
         message
@@ -232,10 +233,12 @@ impl<R: RecorderApi> Hub<R> {
         told.id += 1;
         told.snapshots.clear();
         self.mirror.read(|picture| {
-            let news = News::of(picture, told.revision, removed);
+            let news = News { since: told.revision, removed };
             let stats_changed = without_times(&stats) != without_times(&told.stats);
-            let shared_changed = stats_changed || news.endpoints != "[]" || !news.removed.endpoints.is_empty();
-            let shared = self.members(stats_changed.then_some(&stats), &news.endpoints, &json(&news.removed.endpoints));
+            let endpoints = Some(mirror::list(picture.endpoints_after(told.revision))).filter(|list| list != "[]");
+            let gone = Some(&news.removed.endpoints).filter(|gone| !gone.is_empty()).map(json);
+            let shared_changed = stats_changed || endpoints.is_some() || gone.is_some();
+            let shared = self.members(stats_changed.then_some(&stats), endpoints.as_deref(), gone.as_deref());
             let shared = event("update", told.id, &shared);
             let quiet = told.quiet + 1;
             let mut tails: BTreeMap<Wanted, Option<Bytes>> = BTreeMap::new();
@@ -259,15 +262,12 @@ impl<R: RecorderApi> Hub<R> {
     }
 
     /// The members of a message that all readers are told.
-    fn members(&self, stats: Option<&Stats>, endpoints: &str, removed_endpoints: &str) -> String {
+    fn members(&self, stats: Option<&Stats>, endpoints: Option<&str>, removed_endpoints: Option<&str>) -> String {
         let mut text = format!("\"time\":\"{}\"", self.clock.wall());
-        if let Some(stats) = stats {
-            text.push_str(",\"stats\":");
-            text.push_str(&json(stats));
-        }
-        for (name, list) in [("endpoints", endpoints), ("removed_endpoints", removed_endpoints)] {
-            if list != "[]" || (name == "endpoints" && stats.is_some() && removed_endpoints == "[]") {
-                text.push_str(&format!(",\"{name}\":{list}"));
+        let stats = stats.map(json);
+        for (name, value) in [("stats", stats.as_deref()), ("removed_endpoints", removed_endpoints), ("endpoints", endpoints)] {
+            if let Some(value) = value {
+                text.push_str(&format!(",\"{name}\":{value}"));
             }
         }
         text
@@ -277,15 +277,10 @@ impl<R: RecorderApi> Hub<R> {
 /// What changed since the last update.
 struct News {
     since: u64,
-    endpoints: String,
     removed: Removed,
 }
 
 impl News {
-    fn of(picture: &Picture, since: u64, removed: Removed) -> Self {
-        Self { since, endpoints: mirror::list(picture.endpoints_after(since)), removed }
-    }
-
     /// The end of the message for readers of these tunnels; `None` if there is nothing about them.
     fn tail(&self, picture: &Picture, wanted: &Wanted) -> Option<Bytes> {
         let tunnels = wanted.tunnels_after(picture, self.since)?;
