@@ -16,6 +16,7 @@ use crate::actors::flush::{FlushActor, FlushState};
 use crate::actors::history_worker::HistoryWorkerActor;
 use crate::clock::{SharedClock, Timestamp};
 use crate::event::{EndpointId, TunnelKey, TunnelState};
+use crate::query::buffered::{Buffered, Wanted};
 use crate::pipeline::{PipelineActor, Shutdown, ShutdownSummary};
 use crate::status::snapshot::{
     DatabaseStats, EndpointStats, FlushMillis, Flushes, OptimizedStorage, ProcessStats, Stats, VERSION,
@@ -136,6 +137,14 @@ impl RecorderHandle {
             Some(TunnelView { key, state, endpoint_name })
         };
         tunnels.into_iter().filter_map(view).collect()
+    }
+
+    /// What is received and not in the database yet. Nothing if the recorder is stopping.
+    pub async fn buffered(&self, wanted: Wanted) -> Buffered {
+        let endpoint = wanted.endpoint.as_ref().and_then(|name| {
+            self.names().into_iter().find(|(_, known)| known == name).map(|(id, _)| id)
+        });
+        self.actors.buffer.send(ReadBuffered { wanted, endpoint }).await.unwrap_or_default()
     }
 
     /// Stops in order.

@@ -1,8 +1,10 @@
 //! The HTTP interface: who may ask ([`guard`]), what can be asked ([`routes`], a file for each group), and what the answers
 //! look like ([`document`], [`problem`]).
 
+pub mod archive;
 pub mod document;
 pub mod endpoints;
+mod events;
 #[cfg(test)]
 mod fake;
 mod flush;
@@ -16,4 +18,5 @@ pub mod routes;
 pub mod server;
 pub mod starting;
 mod stats;
+mod stored;
 mod tunnels;

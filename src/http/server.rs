@@ -8,6 +8,7 @@ use actix_web::dev::Server;
 use actix_web::middleware::{self, DefaultHeaders};
 use actix_web::{App, HttpServer, web};
 
+use super::archive::Archive;
 use super::guard::{self, Guard};
 use super::identity;
 use super::recorder::RecorderApi;
@@ -35,17 +36,24 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A server for `recorder` on `listener`; it runs while it is polled. Signals are left to the caller.
+/// A server for `recorder` and `archive` on `listener`; it runs while it is polled. Signals are left to the caller.
 ///
 /// # Errors
 /// As the system gives them.
-pub fn serve<R: RecorderApi>(listener: TcpListener, recorder: R, http: &HttpConfig, identity: &str) -> io::Result<Server> {
+pub fn serve<R: RecorderApi>(
+    listener: TcpListener,
+    recorder: R,
+    archive: Archive,
+    http: &HttpConfig,
+    identity: &str,
+) -> io::Result<Server> {
     let guard = Guard::new(http.token.as_ref());
     let identity = identity.to_owned();
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(guard.clone()))
             .app_data(web::Data::new(recorder.clone()))
+            .app_data(web::Data::new(archive.clone()))
             .wrap(middleware::from_fn(guard::check))
             .wrap(headers(&identity))
             .configure(routes::configure::<R>)

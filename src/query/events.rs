@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 
+use super::buffered::{Buffered, Wanted, What};
 use super::range::Range;
 use super::{Names, QueryError, Scope, id, limit};
 use crate::clock::Timestamp;
@@ -24,8 +26,9 @@ pub const LIMIT_MAX: u32 = 1_000;
 const KIND_BYTES_MAX: usize = 64;
 
 /// `?endpoint=&tunnel=ENDPOINT/ID&kind=&since=&until=&limit=100&cursor=`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct EventQuery {
     /// Only of this endpoint.
     pub endpoint: Option<String>,
@@ -44,7 +47,7 @@ pub struct EventQuery {
 }
 
 /// `GET /api/v1/events`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Events {
     /// Newest first.
     pub events: Vec<EventDocument>,
@@ -55,7 +58,7 @@ pub struct Events {
 }
 
 /// An event.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EventDocument {
     /// Its id.
     pub id: String,
@@ -95,15 +98,6 @@ pub struct EventDocument {
     pub stored: bool,
 }
 
-/// Records that are not in the database yet.
-#[derive(Clone, Debug, Default)]
-pub struct Buffered {
-    /// Newest first.
-    pub records: Vec<Record>,
-    /// Events that wait in the journal and not in memory.
-    pub in_journal_only: u64,
-}
-
 /// A question that was checked as far as that is possible without the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventQuestion {
@@ -139,24 +133,12 @@ impl EventQuestion {
         Ok(Self { endpoint, tunnel, kind, range, limit, below })
     }
 
-    /// The most records that are of use from the buffer.
+    /// What is of use from the buffer.
     #[must_use]
-    pub fn limit(&self) -> usize {
-        self.limit as usize
-    }
-
-    /// Whether a record that is not in the database may belong to the answer; its scope is judged later.
-    #[must_use]
-    pub fn may_hold(&self, event: &Event) -> bool {
-        event.id.0 < self.below
-            && self.kind.as_deref().is_none_or(|kind| kind == event.kind.as_str())
-            && self.range.is_none_or(|range| (range.from..range.until).contains(&event.received_at))
-    }
-
-    /// The ids below this one are asked for.
-    #[must_use]
-    pub fn below(&self) -> EventId {
-        EventId(self.below)
+    pub fn wanted(&self) -> Wanted {
+        let Self { endpoint, tunnel, kind, range, limit, below } = self;
+        Wanted { below: EventId(*below), kind: kind.clone(), range: *range, ..Wanted::newest(What::Events, *limit as usize) }
+            .of(endpoint.as_deref(), tunnel.as_deref())
     }
 }
 
@@ -176,19 +158,15 @@ pub fn answer(reader: &mut ReadConnection, question: &EventQuestion, buffered: &
             rows.push((event, received, true));
         }
     }
-    let belongs = |event: &&Event| {
-        question.may_hold(event)
-            && scope.holds(event.endpoint, event.instance.as_str())
-            // What is below the rows that were looked at comes with a later page.
-            && page.next_below.is_none_or(|next| event.id.0 >= next)
-    };
+    // What is below the rows that were looked at comes with a later page.
+    let belongs = |event: &&Event| page.next_below.is_none_or(|next| event.id.0 >= next);
     for event in buffered.records.iter().filter_map(as_event).filter(belongs) {
         if !rows.iter().any(|(known, ..)| known.id == event.id.0) {
             rows.push((event.into(), event.received_at, false));
         }
     }
     rows.sort_by_key(|(event, ..)| std::cmp::Reverse(event.id));
-    let limit = question.limit();
+    let limit = question.limit as usize;
     // A full page ends with its last row; a shorter one where the rows that were looked at end.
     let next = if rows.len() > limit { Some(rows[limit - 1].0.id) } else { page.next_below };
     rows.truncate(limit);

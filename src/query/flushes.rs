@@ -1,6 +1,7 @@
 //! What was written when, and why.
 
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{QueryError, id, limit};
 use crate::clock::Timestamp;
@@ -12,8 +13,9 @@ const LIMIT_DEFAULT: u32 = 50;
 const LIMIT_MAX: u32 = 1_000;
 
 /// `?limit=50&before=ID`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct FlushQuery {
     /// How many; 50 unless given.
     pub limit: Option<u32>,
@@ -22,7 +24,7 @@ pub struct FlushQuery {
 }
 
 /// `GET /api/v1/flushes`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Flushes {
     /// Newest first.
     pub flushes: Vec<FlushDocument>,
@@ -31,7 +33,7 @@ pub struct Flushes {
 }
 
 /// A batch that was committed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FlushDocument {
     /// Its number, in the order of commits.
     pub id: String,

@@ -1,8 +1,10 @@
 //! From when to when nothing is known, and why.
 
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::{Names, QueryError, Scope, id, limit};
+use super::buffered::{Wanted, What};
+use super::{Names, QueryError, id, limit};
 use crate::clock::Timestamp;
 use crate::event::{EndpointId, Record};
 use crate::store::{GapRecord, ReadConnection};
@@ -10,11 +12,12 @@ use crate::store::{GapRecord, ReadConnection};
 /// Gaps of an answer, unless asked otherwise.
 const LIMIT_DEFAULT: u32 = 50;
 /// Most gaps of an answer.
-pub const LIMIT_MAX: u32 = 1_000;
+const LIMIT_MAX: u32 = 1_000;
 
 /// `?endpoint=NAME&tunnel=ENDPOINT/ID&limit=50&before=ID`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct GapQuery {
     /// Only of this endpoint.
     pub endpoint: Option<String>,
@@ -26,8 +29,17 @@ pub struct GapQuery {
     pub before: Option<String>,
 }
 
+impl GapQuery {
+    /// What is of use from the buffer.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        // The limit is judged with the answer; a larger one is refused there.
+        Wanted::newest(What::Gaps, LIMIT_MAX as usize).of(self.endpoint.as_deref(), self.tunnel.as_deref())
+    }
+}
+
 /// `GET /api/v1/gaps`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Gaps {
     /// Newest first.
     pub gaps: Vec<GapDocument>,
@@ -36,7 +48,7 @@ pub struct Gaps {
 }
 
 /// A gap.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GapDocument {
     /// Its id, from the events' sequence.
     pub id: String,
@@ -54,8 +66,7 @@ pub struct GapDocument {
     pub stored: bool,
 }
 
-/// A page of gaps. `buffered` are records that are not in the database, newest first; others than gaps of the scope are left
-/// out.
+/// A page of gaps. `buffered` are those that are not in the database.
 ///
 /// # Errors
 /// [`QueryError`].
@@ -66,7 +77,7 @@ pub fn answer(reader: &mut ReadConnection, query: &GapQuery, buffered: &[Record]
     let scope = names.scope(query.endpoint.as_deref(), query.tunnel.as_deref())?;
     let stored = reader.gaps_before(&scope, below, limit)?;
     let mut rows: Vec<(GapRecord, bool)> = stored.into_iter().map(|gap| (gap, true)).collect();
-    let waiting = buffered.iter().filter_map(as_gap).filter(|gap| gap.id < below && concerns(&scope, gap));
+    let waiting = buffered.iter().filter_map(as_gap).filter(|gap| gap.id < below);
     for gap in waiting {
         // It was committed between the two looks.
         if !rows.iter().any(|(known, _)| known.id == gap.id) {
@@ -87,15 +98,6 @@ pub fn answer(reader: &mut ReadConnection, query: &GapQuery, buffered: &[Record]
         stored,
     };
     Ok(Gaps { gaps: rows.into_iter().map(document).collect(), next })
-}
-
-/// A tunnel's gaps are also those of its whole endpoint.
-fn concerns(scope: &Scope, gap: &GapRecord) -> bool {
-    let endpoint = EndpointId(gap.endpoint_id);
-    match scope {
-        Scope::Tunnel(tunnel) if gap.instance_id.is_empty() => tunnel.endpoint == endpoint,
-        scope => scope.holds(endpoint, &gap.instance_id),
-    }
 }
 
 fn as_gap(record: &Record) -> Option<GapRecord> {

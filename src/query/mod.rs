@@ -4,6 +4,7 @@
 //! [`ReadConnection`](crate::store::ReadConnection) holds and what the recorder has in memory. Routes and commands share
 //! these functions, so that both answer alike. No clock is read here: the time is an argument.
 
+pub mod buffered;
 pub mod calendar;
 pub mod events;
 pub mod flushes;
@@ -101,18 +102,6 @@ pub enum Scope {
     Endpoint(EndpointId),
     /// One tunnel.
     Tunnel(TunnelKey),
-}
-
-impl Scope {
-    /// Whether something of this endpoint and instance belongs to it.
-    #[must_use]
-    pub fn holds(&self, endpoint: EndpointId, instance: &str) -> bool {
-        match self {
-            Self::Fleet => true,
-            Self::Endpoint(id) => *id == endpoint,
-            Self::Tunnel(tunnel) => tunnel.endpoint == endpoint && tunnel.instance.as_str() == instance,
-        }
-    }
 }
 
 /// A positive whole number from 1 to `max`.

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::config::RetentionConfig;
 use crate::store::StorageRecord;
 
 /// `GET /api/v1/storage`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Storage {
     /// Bytes of the database.
     pub database_bytes: u64,
@@ -32,7 +33,7 @@ pub struct Storage {
 }
 
 /// A table, with its indexes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TableDocument {
     /// Its name.
     pub name: String,
