@@ -9,15 +9,15 @@ use chrono_tz::Tz;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow};
+use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow, ReadBuffered};
 use crate::actors::cache::{CacheActor, CacheState, ReadTunnels};
 use crate::actors::endpoints::{Add, Change, ChangeError, EndpointView, EndpointsActor, EndpointsState, List, Remove};
 use crate::actors::flush::{FlushActor, FlushState};
 use crate::actors::history_worker::HistoryWorkerActor;
 use crate::clock::{SharedClock, Timestamp};
 use crate::event::{EndpointId, TunnelKey, TunnelState};
-use crate::query::buffered::{Buffered, Wanted};
 use crate::pipeline::{PipelineActor, Shutdown, ShutdownSummary};
+use crate::query::buffered::{Buffered, Wanted};
 use crate::status::snapshot::{
     DatabaseStats, EndpointStats, FlushMillis, Flushes, OptimizedStorage, ProcessStats, Stats, VERSION,
 };
@@ -141,9 +141,8 @@ impl RecorderHandle {
 
     /// What is received and not in the database yet. Nothing if the recorder is stopping.
     pub async fn buffered(&self, wanted: Wanted) -> Buffered {
-        let endpoint = wanted.endpoint.as_ref().and_then(|name| {
-            self.names().into_iter().find(|(_, known)| known == name).map(|(id, _)| id)
-        });
+        let endpoint =
+            wanted.endpoint.as_ref().and_then(|name| self.names().into_iter().find(|(_, known)| known == name).map(|(id, _)| id));
         self.actors.buffer.send(ReadBuffered { wanted, endpoint }).await.unwrap_or_default()
     }
 

@@ -7,6 +7,8 @@
 //! `storage.memory_max_events` a waiting batch lives in its segment only. It ends by [`Drain`]; a kill loses nothing that
 //! the journal has.
 
+mod read;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +36,8 @@ use crate::id::EventId;
 use crate::journal::{JournalError, SegmentNo, Writer};
 use crate::journaling::{Effect, Item, Job, Limits, Open, Outcome, Payload, SyncPolicy};
 use crate::store::{Committed, EventBatch, FlushCause, FlushInfo, HistoryBatch};
+
+pub use read::ReadBuffered;
 
 /// Time between the starts of two journal writes: what arrives meanwhile is written together.
 const WRITE_SPACING: Duration = Duration::from_millis(5);

@@ -2,6 +2,8 @@
 //! look like ([`document`], [`problem`]).
 
 pub mod archive;
+#[cfg(test)]
+mod archive_tests;
 pub mod document;
 pub mod endpoints;
 mod events;

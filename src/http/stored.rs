@@ -35,10 +35,15 @@ async fn list_gaps<R: RecorderApi>(recorder: web::Data<R>, archive: web::Data<Ar
     Ok(HttpResponse::Ok().json(archive.read(move |reader| gaps::answer(reader, &query, &buffered.records)).await?))
 }
 
+/// No parameter is known: one that is given is an error.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoQuery {}
+
 /// How large the database is, table by table, and how many transactions writing in batches has saved. The database is measured at
 /// most once a minute.
 #[utoipa::path(get, path = "/api/v1/storage", tag = "archive", responses((status = 200, body = Storage)))]
-async fn storage<R: RecorderApi>(recorder: web::Data<R>, archive: web::Data<Archive>) -> Answer {
+async fn storage<R: RecorderApi>(recorder: web::Data<R>, archive: web::Data<Archive>, _none: web::Query<NoQuery>) -> Answer {
     let stats = recorder.stats();
     let storage = Storage {
         journal_bytes: stats.optimized_storage.journal_bytes,

@@ -188,7 +188,10 @@ mod tests {
     #[test]
     fn hours_and_days_of_a_half_hour_zone_begin_at_half_past() {
         let kolkata = Tz::Asia__Kolkata;
-        assert_eq!(slots(Step::Hour, kolkata, "2026-11-23T12:00:00Z", "2026-11-23T13:31:00Z"), ["23 11:30", "23 12:30", "23 13:30"]);
+        assert_eq!(
+            slots(Step::Hour, kolkata, "2026-11-23T12:00:00Z", "2026-11-23T13:31:00Z"),
+            ["23 11:30", "23 12:30", "23 13:30"]
+        );
         assert_eq!(slots(Step::Day, kolkata, "2026-11-23T12:00:00Z", "2026-11-24T18:30:00Z"), ["22 18:30", "23 18:30"]);
     }
 

@@ -51,7 +51,9 @@ async fn who_comes_when_too_many_wait_is_refused_at_once() {
         .map(|_| {
             let (pool, receiver) = (pool.clone(), Arc::clone(&receiver));
             actix_rt::spawn(async move {
-                let wait = move |_: &mut ReadConnection| receiver.lock().unwrap().recv().map_err(|error| QueryError::Busy(error.to_string()));
+                let wait = move |_: &mut ReadConnection| {
+                    receiver.lock().unwrap().recv().map_err(|error| QueryError::Busy(error.to_string()))
+                };
                 pool.read(wait).await
             })
         })
@@ -75,8 +77,9 @@ async fn a_read_without_an_end_is_given_up_and_keeps_its_turn_until_it_ends() {
     let (sender, receiver) = mpsc::channel::<()>();
     let receiver = Mutex::new(receiver);
     tokio::time::pause();
-    let stuck = pool.read(move |_| receiver.lock().unwrap().recv().map_err(|error| QueryError::Busy(error.to_string())));
-    let stuck = actix_rt::spawn(stuck);
+    let reader = pool.clone();
+    let wait = move |_: &mut ReadConnection| receiver.lock().unwrap().recv().map_err(|error| QueryError::Busy(error.to_string()));
+    let stuck = actix_rt::spawn(async move { reader.read(wait).await });
     while pool.state().running == 0 {
         tokio::task::yield_now().await;
     }

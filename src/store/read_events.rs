@@ -104,8 +104,12 @@ impl ReadConnection {
     pub fn events_before(&mut self, filter: &EventFilter, limit: u32, scan_max: i64) -> Result<EventPage, StoreError> {
         use endpoint_sse as s;
         let filtered = filter.kind.is_some() || filter.scope != Scope::Fleet;
-        let deepest =
-            s::table.select(s::id).filter(s::id.lt(filter.below)).filter(s::id.ge(filter.lowest)).order(s::id.desc()).offset(scan_max);
+        let deepest = s::table
+            .select(s::id)
+            .filter(s::id.lt(filter.below))
+            .filter(s::id.ge(filter.lowest))
+            .order(s::id.desc())
+            .offset(scan_max);
         let floor: Option<i64> = if filtered {
             on!(&mut self.connection, c => deepest.first(c).optional()).map_err(|error| self.failed(&error))?
         } else {
@@ -162,9 +166,8 @@ impl ReadConnection {
             .order(f::first_id)
             .select((f::first_id, f::last_id, f::first_received, f::last_received));
         let rows: Vec<Row> = on!(&mut self.connection, c => between.load(c)).map_err(|error| self.failed(&error))?;
-        let span = |(first, last, from, to): Row| {
-            Some(FlushSpan { ids: (first?, last?), received: (Timestamp(from?), Timestamp(to?)) })
-        };
+        let span =
+            |(first, last, from, to): Row| Some(FlushSpan { ids: (first?, last?), received: (Timestamp(from?), Timestamp(to?)) });
         Ok(rows.into_iter().filter_map(span).collect())
     }
 
@@ -182,7 +185,10 @@ mod tests {
         let mut ids = crate::id::IdGenerator::new(0, EventId::ZERO);
         let noon = Timestamp(1_795_435_200_000_000);
         let id = ids.next(noon);
-        let span = |from: i64, to: i64| FlushSpan { ids: (id.0, id.0 + 5), received: (Timestamp(noon.0 + from), Timestamp(noon.0 + to)) };
+        let span = |from: i64, to: i64| FlushSpan {
+            ids: (id.0, id.0 + 5),
+            received: (Timestamp(noon.0 + from), Timestamp(noon.0 + to)),
+        };
         assert_eq!(received_at(id, &[span(-5, 5)]), noon);
         assert_eq!(received_at(id, &[span(-50, -5)]).0, noon.0 - 5, "the id's clock was ahead");
         assert_eq!(received_at(id, &[span(5, 50)]).0, noon.0 + 5);
