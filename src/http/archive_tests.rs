@@ -134,7 +134,7 @@ async fn filters_hold_for_what_waits_and_for_what_is_stored() {
 #[actix_rt::test]
 async fn what_cannot_be_asked_is_a_problem_and_says_why() {
     let fake = with_endpoint().await;
-    stored_examples();
+    let _ = stored_examples();
     let long = "9".repeat(5_000);
     for (path, status, detail) in [
         ("/api/v1/events?limit=0", 400, "1 to 1000"),
@@ -173,9 +173,8 @@ async fn flushes_gaps_and_sizes_are_those_of_the_database() {
     assert_eq!((&flush["batch"], &flush["cause"], &flush["rows"]), (&json!("events"), &json!("hourly"), &json!(12)));
     assert!(flush["first_id"].is_string() && flush["boundary"].is_string());
 
-    let mut state = fake.0.lock().unwrap();
-    state.buffered = vec![more(31, "gap", "bbbb0000"), more(30, "gap", "")];
-    drop(state);
+    let (first, second) = (more(30, "gap", ""), more(31, "gap", "bbbb0000"));
+    fake.0.lock().unwrap().buffered = vec![second, first];
     let gaps = |answer: &Value| -> Vec<(String, bool)> {
         let gaps = answer["gaps"].as_array().unwrap().iter();
         gaps.map(|gap| (gap["instance_id"].as_str().unwrap().to_owned(), gap["stored"] == json!(true))).collect()

@@ -6,7 +6,7 @@ use super::archive::Archive;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::routes::{Answer, resource};
-use crate::query::flushes::{self, FlushQuery, Flushes};
+use crate::query::flushes::{self, FlushPage, FlushQuery};
 use crate::query::gaps::{self, GapQuery, Gaps};
 use crate::query::storage::Storage;
 
@@ -18,7 +18,7 @@ pub(super) fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
 }
 
 /// Batches that were committed, newest first, a page at a time.
-#[utoipa::path(get, path = "/api/v1/flushes", tag = "archive", params(FlushQuery), responses((status = 200, body = Flushes)))]
+#[utoipa::path(get, path = "/api/v1/flushes", tag = "archive", params(FlushQuery), responses((status = 200, body = FlushPage)))]
 async fn list_flushes(archive: web::Data<Archive>, query: web::Query<FlushQuery>) -> Answer {
     let query = query.into_inner();
     Ok(HttpResponse::Ok().json(archive.read(move |reader| flushes::answer(reader, &query)).await?))

@@ -25,7 +25,7 @@ pub struct FlushQuery {
 
 /// `GET /api/v1/flushes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Flushes {
+pub struct FlushPage {
     /// Newest first.
     pub flushes: Vec<FlushDocument>,
     /// `before` of the next page; `null` at the end.
@@ -91,10 +91,10 @@ impl From<FlushRecord> for FlushDocument {
 ///
 /// # Errors
 /// [`QueryError`].
-pub fn answer(reader: &mut ReadConnection, query: &FlushQuery) -> Result<Flushes, QueryError> {
+pub fn answer(reader: &mut ReadConnection, query: &FlushQuery) -> Result<FlushPage, QueryError> {
     let limit = limit(query.limit, LIMIT_DEFAULT, LIMIT_MAX)?;
     let below = id("before", query.before.as_deref())?.unwrap_or(i64::MAX);
     let records = reader.flushes_before(below, limit)?;
     let next = (records.len() == limit as usize).then(|| records.last().map(|flush| flush.id.to_string())).flatten();
-    Ok(Flushes { flushes: records.into_iter().map(FlushDocument::from).collect(), next })
+    Ok(FlushPage { flushes: records.into_iter().map(FlushDocument::from).collect(), next })
 }

@@ -37,7 +37,7 @@ async fn connections_are_used_again_and_there_are_never_more_than_the_bound() {
     for read in reads {
         assert_eq!(read.await.unwrap(), Ok(0));
     }
-    assert_eq!(pool.0.idle.lock().unwrap().len(), CONNECTIONS_MAX);
+    assert!((1..=CONNECTIONS_MAX).contains(&pool.0.idle.lock().unwrap().len()));
     assert_eq!(pool.state(), PoolState::default());
 }
 
