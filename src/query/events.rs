@@ -26,7 +26,7 @@ pub const LIMIT_MAX: u32 = 1_000;
 const KIND_BYTES_MAX: usize = 64;
 
 /// `?endpoint=&tunnel=ENDPOINT/ID&kind=&since=&until=&limit=100&cursor=`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EventQuery {

@@ -8,7 +8,7 @@ use tidegate::query::{Names, Scope};
 use tidegate::store::{EventFilter, ReadConnection, Store, received_at};
 
 use crate::postgres::TestDatabase;
-use crate::sample::{at, batch, endpoint, event, gap, open, tunnel, update};
+use crate::sample::{at, batch, endpoint, event, gap, open, open_when_released, tunnel, update};
 
 const ALL: EventFilter = EventFilter { scope: Scope::Fleet, kind: None, lowest: i64::MIN, below: i64::MAX };
 
@@ -54,7 +54,7 @@ pub fn a_cursor_stays_valid_while_rows_arrive_and_expire(database: &TestDatabase
     let mut reader = written(database);
     let first = reader.events_before(&ALL, 10, 100).unwrap();
     database.execute("DELETE FROM endpoint_sse WHERE id BETWEEN 18 AND 22");
-    open(database).commit_events(&batch(vec![update(31)])).unwrap();
+    open_when_released(database).commit_events(&batch(vec![update(31)])).unwrap();
     let second = reader.events_before(&EventFilter { below: first.next_below.unwrap(), ..ALL }, 10, 100).unwrap();
     assert_eq!(second.events.iter().map(|event| event.id).collect::<Vec<_>>(), (8..=17).rev().collect::<Vec<_>>());
 }
@@ -77,14 +77,13 @@ pub fn flushes_and_gaps_are_paged_newest_first(database: &TestDatabase) {
     let mut reader = written(database);
     let mut of_one = gap(41);
     of_one.instance = "aaaa0001".into();
-    open(database).commit_events(&batch(vec![Record::Gap(gap(40)), Record::Gap(of_one)])).unwrap();
+    open_when_released(database).commit_events(&batch(vec![Record::Gap(gap(40)), Record::Gap(of_one)])).unwrap();
     let flushes = reader.flushes_before(i64::MAX, 3).unwrap();
     assert_eq!(flushes.iter().map(|flush| flush.first_id).collect::<Vec<_>>(), [Some(40), Some(21), Some(11)]);
     let older = reader.flushes_before(flushes[2].id, 3).unwrap();
     assert_eq!(older.iter().map(|flush| flush.rows).collect::<Vec<_>>(), [10]);
-    let mut gaps = |scope: Scope, below| -> Vec<i64> {
-        reader.gaps_before(&scope, below, 10).unwrap().iter().map(|gap| gap.id).collect()
-    };
+    let mut gaps =
+        |scope: Scope, below| -> Vec<i64> { reader.gaps_before(&scope, below, 10).unwrap().iter().map(|gap| gap.id).collect() };
     assert_eq!(gaps(Scope::Fleet, i64::MAX), [41, 40]);
     assert_eq!(gaps(Scope::Fleet, 41), [40]);
     assert_eq!(gaps(Scope::Tunnel(tunnel("aaaa0001")), i64::MAX), [41, 40]);
