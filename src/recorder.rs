@@ -9,7 +9,7 @@ use chrono_tz::Tz;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow};
+use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow, ReadBuffered};
 use crate::actors::cache::{CacheActor, CacheState, ReadSince};
 use crate::actors::endpoints::{Add, Change, ChangeError, EndpointView, EndpointsActor, EndpointsState, List, Remove};
 use crate::actors::flush::{FlushActor, FlushState};
@@ -18,6 +18,7 @@ use crate::clock::{SharedClock, Timestamp};
 use crate::event::EndpointId;
 use crate::live::Delta;
 use crate::pipeline::{PipelineActor, Shutdown, ShutdownSummary};
+use crate::query::buffered::{Buffered, Wanted};
 use crate::status::snapshot::{
     DatabaseStats, EndpointStats, FlushMillis, Flushes, OptimizedStorage, ProcessStats, Stats, VERSION,
 };
@@ -120,6 +121,14 @@ impl RecorderHandle {
     /// What changed in live state after `version`, with the version it has now. `None` if the recorder is stopping.
     pub async fn live_since(&self, version: u64) -> Option<Delta> {
         self.actors.cache.send(ReadSince(version)).await.ok()
+    }
+
+    /// What is received and not in the database yet. Nothing if the recorder is stopping.
+    pub async fn buffered(&self, wanted: Wanted) -> Buffered {
+        let named =
+            |name: &String| self.states.endpoints.borrow().iter().find(|(_, (known, _))| known == name).map(|(id, _)| *id);
+        let endpoint = wanted.endpoint.as_ref().and_then(named);
+        self.actors.buffer.send(ReadBuffered { wanted, endpoint }).await.unwrap_or_default()
     }
 
     /// Stops in order.

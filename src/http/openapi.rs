@@ -14,7 +14,7 @@ use utoipa::{Modify, OpenApi as _};
 use super::etag;
 use super::problem::{self, Problem};
 use super::routes::resource;
-use super::{endpoints, flush, health, login, stats, stream, tunnels};
+use super::{endpoints, events, flush, health, login, stats, stored, stream, tunnels};
 
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
@@ -33,6 +33,10 @@ use super::{endpoints, flush, health, login, stats, stream, tunnels};
         tunnels::list_tunnels,
         stream::stream,
         flush::flush,
+        events::list_events,
+        stored::list_flushes,
+        stored::list_gaps,
+        stored::storage,
         login::log_in,
         login::log_out,
         openapi,

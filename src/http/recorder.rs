@@ -7,6 +7,7 @@ use crate::actors::buffer::FlushAnswer;
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::event::EndpointId;
 use crate::live::Delta;
+use crate::query::buffered::{Buffered, Wanted};
 use crate::recorder::RecorderHandle;
 use crate::status::snapshot::Stats;
 use crate::store::{EndpointChange, NewEndpoint};
@@ -40,6 +41,11 @@ pub trait RecorderApi: Clone + Send + 'static {
     /// What changed in live state after a version; as [`RecorderApi::endpoints`]. For the [`mirror`](super::mirror), which asks
     /// for all readers together.
     fn live_since(&self, version: u64) -> impl Future<Output = Result<Delta, Problem>>;
+
+    /// What is received and not in the database yet.
+    fn buffered(&self, _wanted: Wanted) -> impl Future<Output = Result<Buffered, Problem>> {
+        async { Ok(Buffered::default()) }
+    }
 }
 
 impl RecorderApi for RecorderHandle {
@@ -74,5 +80,9 @@ impl RecorderApi for RecorderHandle {
     async fn live_since(&self, version: u64) -> Result<Delta, Problem> {
         let stopping = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the recorder is stopping");
         self.live_since(version).await.ok_or_else(stopping)
+    }
+
+    async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
+        Ok(self.buffered(wanted).await)
     }
 }

@@ -10,6 +10,7 @@ use crate::actors::buffer::FlushAnswer;
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::event::EndpointId;
 use crate::live::Delta;
+use crate::query::buffered::{Buffered, Wanted};
 use crate::status::snapshot::{DatabaseStats, Stats};
 use crate::store::{EndpointChange, NewEndpoint};
 
@@ -80,5 +81,9 @@ impl<R: RecorderApi + Sync> RecorderApi for Starting<R> {
 
     async fn live_since(&self, version: u64) -> Result<Delta, Problem> {
         self.or_problem()?.live_since(version).await
+    }
+
+    async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
+        self.or_problem()?.buffered(wanted).await
     }
 }
