@@ -17,8 +17,12 @@ mod insert_events;
 mod live;
 mod lock;
 mod migrate;
+pub mod pool;
 mod purge;
 mod read;
+mod read_events;
+mod read_flushes;
+mod read_storage;
 mod schema;
 mod upsert_state;
 
@@ -43,6 +47,9 @@ pub use lock::FileLock;
 pub use migrate::migrate;
 pub use purge::Purge;
 pub use read::{EndpointRecord, ReadConnection, TunnelFilter, TunnelRecord};
+pub use read_events::{EventFilter, EventPage, EventRecord, FlushSpan, SCANNED_ROWS_MAX, received_at};
+pub use read_flushes::{FlushRecord, GapRecord};
+pub use read_storage::{StorageRecord, TableRecord};
 
 /// Why a batch was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
