@@ -203,9 +203,10 @@ impl FlushActor {
             Outcome::Definition(Err(error)) if error.kind == StoreErrorKind::Refused => {}
             Outcome::Definition(Err(error)) | Outcome::Live(Err(error)) => self.failed(ctx, error),
             Outcome::Purge(purging) => {
-                match purging.next() {
-                    Ok(purging) => self.purges.push_front(purging),
-                    Err(remove) => self.definitions.push_back(remove),
+                if purging.is_done() {
+                    self.definitions.push_back(purging.removal());
+                } else {
+                    self.purges.push_front(purging);
                 }
                 self.succeeded(ctx);
             }

@@ -61,9 +61,13 @@ impl Purging {
         }
     }
 
-    /// What is left to do: more of it, or the endpoint itself.
-    pub(super) fn next(self) -> Result<Self, Definition> {
-        if self.progress == Purge::Done { Err(Definition::Remove(self.id, self.reply)) } else { Ok(self) }
+    pub(super) fn is_done(&self) -> bool {
+        self.progress == Purge::Done
+    }
+
+    /// What follows a purge that is done.
+    pub(super) fn removal(self) -> Definition {
+        Definition::Remove(self.id, self.reply)
     }
 }
 
