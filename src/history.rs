@@ -305,6 +305,14 @@ impl Histories {
         }
     }
 
+    /// Forgets tunnels that do not exist, as [`Self::forget`] does.
+    pub fn forget_unless(&mut self, exists: impl Fn(&TunnelKey) -> bool) {
+        let gone: Vec<TunnelKey> = self.tunnels.keys().filter(|tunnel| !exists(tunnel)).cloned().collect();
+        for tunnel in gone {
+            self.remove(&tunnel);
+        }
+    }
+
     fn remove(&mut self, tunnel: &TunnelKey) {
         if let Some(history) = self.tunnels.remove(tunnel) {
             if let Some(window) = history.window {
