@@ -138,7 +138,8 @@ mod tests {
     fn history_forgets_a_tunnel_that_live_state_does_not_know() {
         let tunnel = |instance: &str| TunnelKey { endpoint: EndpointId(1), instance: instance.into() };
         let state = |instance: &str| (tunnel(instance), r#"{"interval":{}}"#.into());
-        let live = TunnelState { config: Arc::default(), sample: Default::default(), seen_at: Timestamp(1), last_event: EventId(1) };
+        let live =
+            TunnelState { config: Arc::default(), sample: Default::default(), seen_at: Timestamp(1), last_event: EventId(1) };
         let stored = Stored {
             tunnels: vec![(tunnel("9545ac3d"), live)],
             history_states: vec![state("9545ac3d"), state("0a1b2c3d")],
