@@ -5,6 +5,7 @@
 //!
 //! [`DieselStore`] is the one store there is: SQLite or PostgreSQL, one schema, one file per group of tables.
 
+mod backup;
 mod check;
 mod connection;
 mod diesel_store;
@@ -38,6 +39,7 @@ use crate::history::InTotals;
 use crate::history::figures::Figures;
 use crate::id::EventId;
 
+pub use backup::{BackupError, Copied, Lineage, Restored, back_up, beside, restore};
 pub use check::DatabaseReport;
 pub use connection::{DatabaseUrl, postgres_parts};
 use diesel_store::Writing;
