@@ -11,6 +11,7 @@ mod boundary;
 mod commits;
 mod history;
 mod journal;
+mod read;
 mod receive;
 mod requests;
 
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 
 pub use self::history::{AddWaitingHistory, HistoryScope, StoreHistory, WaitingHistory};
 pub use self::journal::Close;
+pub use self::read::ReadBuffered;
 pub use self::receive::{Append, Refusal, Refused, STALLED_EVENTS_MAX};
 use self::requests::Waiter;
 pub use self::requests::{Drain, FlushAnswer, FlushNow};
