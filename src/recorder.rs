@@ -177,6 +177,7 @@ impl RecorderHandle {
         OptimizedStorage {
             buffer_size: buffer.buffer_size,
             max_buffer_size: *batch_events_max as u64,
+            last_flush_at: flush.last_flush,
             last_flush_time: flush.last_flush.map(|at| local(at).format("%Y-%m-%d %H:%M:%S").to_string()),
             buffer_usage_pct: buffer.buffer_size as f64 * 100.0 / *batch_events_max as f64,
             flushes: Flushes {

@@ -164,16 +164,28 @@ pub(super) async fn ask<R: RecorderApi>(recorder: &R, method: &str, path: &str, 
     answer(app.call(request.to_request()).await).await
 }
 
+/// As [`ask`], for what is no JSON.
+pub(super) async fn ask_text<R: RecorderApi>(recorder: &R, path: &str) -> (u16, String, String) {
+    let app = test::init_service(app(recorder.clone(), None)).await;
+    let request = test::TestRequest::with_uri(path).insert_header((header::HOST, "localhost:8686"));
+    text(app.call(request.to_request()).await).await
+}
+
 pub(super) async fn answer<B: MessageBody + 'static>(
     response: Result<ServiceResponse<B>, actix_web::Error>,
 ) -> (u16, String, Value) {
+    let (status, media_type, body) = text(response).await;
+    (status, media_type, serde_json::from_str(&body).unwrap_or(Value::Null))
+}
+
+async fn text<B: MessageBody + 'static>(response: Result<ServiceResponse<B>, actix_web::Error>) -> (u16, String, String) {
     let response = response.unwrap();
     let status = response.status().as_u16();
     let media_type =
         response.headers().get(header::CONTENT_TYPE).map_or(String::new(), |value| value.to_str().unwrap().to_owned());
-    let body = test::read_body(response).await;
-    assert!(!String::from_utf8_lossy(&body).contains(KEY), "a response holds an API key");
-    (status, media_type, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    let body = String::from_utf8(test::read_body(response).await.to_vec()).unwrap();
+    assert!(!body.contains(KEY), "a response holds an API key");
+    (status, media_type, body)
 }
 
 pub(super) async fn with_endpoint() -> Fake {

@@ -13,6 +13,7 @@ pub mod guard;
 mod health;
 pub mod identity;
 mod login;
+mod metrics;
 pub mod mirror;
 mod openapi;
 pub mod problem;

@@ -14,7 +14,7 @@ use utoipa::{Modify, OpenApi as _};
 use super::etag;
 use super::problem::{self, Problem};
 use super::routes::resource;
-use super::{endpoints, flush, health, login, stats, stream, tunnels};
+use super::{endpoints, flush, health, login, metrics, stats, stream, tunnels};
 
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
@@ -32,6 +32,7 @@ use super::{endpoints, flush, health, login, stats, stream, tunnels};
         endpoints::trust_endpoint,
         tunnels::list_tunnels,
         stream::stream,
+        metrics::metrics,
         flush::flush,
         login::log_in,
         login::log_out,

@@ -9,7 +9,7 @@ use super::mirror::Mirror;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::stream::Hub;
-use super::{endpoints, flush, health, login, openapi, stats, stream, tunnels};
+use super::{endpoints, flush, health, login, metrics, openapi, stats, stream, tunnels};
 use crate::clock::SharedClock;
 
 /// Longest body of a request. An endpoint's definition has well under a kilobyte.
@@ -31,6 +31,7 @@ pub fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
         .configure(tunnels::configure::<R>)
         .configure(flush::configure::<R>)
         .configure(stream::configure::<R>)
+        .configure(metrics::configure::<R>)
         .configure(login::configure)
         .configure(openapi::configure)
         .default_service(web::to(not_found));

@@ -165,6 +165,12 @@ impl<R: RecorderApi> Hub<R> {
         Self { recorder, mirror, clock, told: RefCell::default() }
     }
 
+    /// Readers there are.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.told.borrow().readers.iter().filter(|reader| !reader.queue.is_closed()).count()
+    }
+
     /// A body that begins with a snapshot and goes on with updates.
     async fn join(
         this: &web::Data<Self>,
@@ -173,7 +179,7 @@ impl<R: RecorderApi> Hub<R> {
     ) -> Result<impl Stream<Item = Result<Bytes, Problem>> + use<R>, Problem> {
         let unavailable = |detail: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
         this.mirror.refresh().await?;
-        if this.told.borrow().readers.len() >= READERS_MAX {
+        if this.readers() >= READERS_MAX {
             return Err(unavailable("as many readers as are allowed follow the stream already; close one, or poll"));
         }
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
