@@ -134,8 +134,7 @@ impl RecorderApi for Fake {
 
     async fn live_since(&self, version: u64) -> Result<Delta, Problem> {
         let config = Arc::new(InstanceConfig { alias: Redacted::from_store("web\u{1b}[31m"), ..InstanceConfig::default() });
-        let state =
-            TunnelState { config, sample: Sample::default(), seen_at: Timestamp(0), last_event: EventId(1) };
+        let state = TunnelState { config, sample: Sample::default(), seen_at: Timestamp(0), last_event: EventId(1) };
         let held = self.0.lock().unwrap();
         let tunnels = held.endpoints.iter().flat_map(|endpoint| {
             let key = |instance: &str| TunnelKey { endpoint: endpoint.id, instance: InstanceId::from(instance) };
