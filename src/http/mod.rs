@@ -16,6 +16,7 @@ mod login;
 mod metrics;
 pub mod mirror;
 mod openapi;
+mod probe;
 pub mod problem;
 pub mod recorder;
 pub mod routes;

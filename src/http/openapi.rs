@@ -14,7 +14,7 @@ use utoipa::{Modify, OpenApi as _};
 use super::etag;
 use super::problem::{self, Problem};
 use super::routes::resource;
-use super::{endpoints, flush, health, login, metrics, stats, stream, tunnels};
+use super::{endpoints, flush, health, login, metrics, probe, stats, stream, tunnels};
 
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
@@ -30,6 +30,8 @@ use super::{endpoints, flush, health, login, metrics, stats, stream, tunnels};
         endpoints::change_endpoint,
         endpoints::remove_endpoint,
         endpoints::trust_endpoint,
+        probe::probe_endpoint,
+        probe::probe_url,
         tunnels::list_tunnels,
         stream::stream,
         metrics::metrics,

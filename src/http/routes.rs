@@ -9,7 +9,7 @@ use super::mirror::Mirror;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::stream::Hub;
-use super::{endpoints, flush, health, login, metrics, openapi, stats, stream, tunnels};
+use super::{endpoints, flush, health, login, metrics, openapi, probe, stats, stream, tunnels};
 use crate::clock::SharedClock;
 
 /// Longest body of a request. An endpoint's definition has well under a kilobyte.
@@ -28,6 +28,7 @@ pub fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
         .configure(health::configure::<R>)
         .configure(stats::configure::<R>)
         .configure(endpoints::configure::<R>)
+        .configure(probe::configure::<R>)
         .configure(tunnels::configure::<R>)
         .configure(flush::configure::<R>)
         .configure(stream::configure::<R>)

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -22,6 +23,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 use super::tls::{Tls, handshake};
 use super::{ANSWER_BYTES_MAX, OpenStream, Target, Transport, TransportError};
@@ -73,14 +75,59 @@ impl HttpTransport {
     }
 
     async fn call(self, target: Target, path: String, accept: &'static str) -> Result<Answer, TransportError> {
-        let mut answer = self.send(&target, &path, accept).await?;
-        let status = answer.response.status();
+        let answer = self.send(&target, &path, accept).await?;
+        answer.accepted(&target, path).await
+    }
+
+    async fn send(&self, target: &Target, path: &str, accept: &'static str) -> Result<Answer, TransportError> {
+        let url = &target.url;
+        let tcp = connect(url, &resolve(url).await?).await?;
+        let (io, certificate) = if url.https {
+            let (stream, certificate) = self.encrypt(target, tcp).await?;
+            (Io::Tls(Box::new(stream)), certificate)
+        } else {
+            (Io::Plain(tcp), None)
+        };
+        ask(io, target, path, accept, certificate).await
+    }
+
+    /// The handshake, with the target's policy.
+    pub(super) async fn encrypt(
+        &self,
+        target: &Target,
+        tcp: TcpStream,
+    ) -> Result<(TlsStream<TcpStream>, Option<Fingerprint>), TransportError> {
+        let config = self.tls.config(&target.tls).await?;
+        let limit = Limit { phase: "the TLS handshake", seconds: TLS_SECS };
+        limit.over(handshake(config, &target.tls, &target.url.host, tcp)).await
+    }
+}
+
+/// Sends a request over a connection and reads the response head.
+pub(super) async fn ask(
+    io: Io,
+    target: &Target,
+    path: &str,
+    accept: &'static str,
+    certificate: Option<Fingerprint>,
+) -> Result<Answer, TransportError> {
+    let request = request(target, path, accept)?;
+    let limit = Limit { phase: "the response head", seconds: HEAD_SECS };
+    let (response, body) = limit.over(exchange(io, request)).await?;
+    Ok(Answer { response, body, certificate })
+}
+
+impl Answer {
+    /// The answer if its status is 200, else what the status means.
+    pub(super) async fn accepted(mut self, target: &Target, path: String) -> Result<Self, TransportError> {
+        let status = self.response.status();
         if status == StatusCode::OK {
-            return Ok(answer);
+            return Ok(self);
         }
+        let answer = &mut self;
         if status.is_redirection() {
             let location = answer.response.headers().get(LOCATION).map_or("nowhere", |value| value.to_str().unwrap_or("?"));
-            return Err(TransportError::Redirect { location: quoted(location, &target) });
+            return Err(TransportError::Redirect { location: quoted(location, target) });
         }
         Err(match status.as_u16() {
             401 => TransportError::WrongKey,
@@ -96,23 +143,6 @@ impl HttpTransport {
             }
             status => TransportError::Status { status, hint: hint(status) },
         })
-    }
-
-    async fn send(&self, target: &Target, path: &str, accept: &'static str) -> Result<Answer, TransportError> {
-        let url = &target.url;
-        let tcp = connect(url).await?;
-        let (io, certificate) = if url.https {
-            let config = self.tls.config(&target.tls).await?;
-            let limit = Limit { phase: "the TLS handshake", seconds: TLS_SECS };
-            let (stream, certificate) = limit.over(handshake(config, &target.tls, &url.host, tcp)).await?;
-            (Io::Tls(Box::new(stream)), certificate)
-        } else {
-            (Io::Plain(tcp), None)
-        };
-        let request = request(target, path, accept)?;
-        let limit = Limit { phase: "the response head", seconds: HEAD_SECS };
-        let (response, body) = limit.over(exchange(io, request)).await?;
-        Ok(Answer { response, body, certificate })
     }
 }
 
@@ -142,13 +172,13 @@ impl Transport for HttpTransport {
 }
 
 /// What is waited for, and how long.
-struct Limit {
-    phase: &'static str,
-    seconds: u64,
+pub(super) struct Limit {
+    pub(super) phase: &'static str,
+    pub(super) seconds: u64,
 }
 
 impl Limit {
-    async fn over<T>(self, work: impl Future<Output = Result<T, TransportError>>) -> Result<T, TransportError> {
+    pub(super) async fn over<T>(self, work: impl Future<Output = Result<T, TransportError>>) -> Result<T, TransportError> {
         let Self { phase, seconds } = self;
         match timeout(Duration::from_secs(seconds), work).await {
             Ok(result) => result,
@@ -158,28 +188,36 @@ impl Limit {
 }
 
 /// A response whose head was read.
-struct Answer {
-    response: Response<()>,
-    body: BodyStream,
+pub(super) struct Answer {
+    pub(super) response: Response<()>,
+    pub(super) body: BodyStream,
     certificate: Option<Fingerprint>,
 }
 
-async fn connect(url: &MasterUrl) -> Result<TcpStream, TransportError> {
-    let resolve = Limit { phase: "the name server", seconds: RESOLVE_SECS };
-    let addresses: Vec<_> = resolve
-        .over(async {
-            let found = lookup_host((url.host.as_str(), url.port)).await;
-            found.map(Iterator::collect).map_err(|error| TransportError::Resolve { detail: error.to_string() })
-        })
-        .await?;
+/// The addresses of a master's host name.
+pub(super) async fn resolve(url: &MasterUrl) -> Result<Vec<SocketAddr>, TransportError> {
+    let limit = Limit { phase: "the name server", seconds: RESOLVE_SECS };
+    let addresses = limit.over(async {
+        let found = lookup_host((url.host.as_str(), url.port)).await;
+        found.map(Iterator::collect).map_err(|error| TransportError::Resolve { detail: error.to_string() })
+    });
+    let addresses: Vec<_> = addresses.await?;
+    if addresses.is_empty() {
+        return Err(TransportError::Resolve { detail: "the name has no address".to_owned() });
+    }
+    Ok(addresses)
+}
+
+/// Connects to the first of these addresses that takes it.
+pub(super) async fn connect(url: &MasterUrl, addresses: &[SocketAddr]) -> Result<TcpStream, TransportError> {
     let limit = Limit { phase: "the connection", seconds: CONNECT_SECS };
     // Each address has its share of the time, so that one that swallows packets does not use up all of it.
     let share = Duration::from_secs(CONNECT_SECS) / u32::try_from(addresses.len().max(1)).unwrap_or(1);
     let tcp = limit
         .over(async {
-            let mut last = TransportError::Resolve { detail: "the name has no address".to_owned() };
+            let mut last = TransportError::Unreachable { detail: format!("{} has no address", url.host) };
             for address in addresses {
-                match timeout(share, TcpStream::connect(address)).await {
+                match timeout(share, TcpStream::connect(*address)).await {
                     Ok(Ok(tcp)) => return Ok(tcp),
                     Ok(Err(error)) => last = connect_error(&error),
                     Err(_) => last = TransportError::TimedOut { phase: "the connection", seconds: CONNECT_SECS },
@@ -254,14 +292,14 @@ fn poll_connection(connection: &mut Option<Pin<Box<Http>>>, cx: &mut Context<'_>
 }
 
 /// The body of a response together with the connection that it comes through: one cannot outlive the other.
-struct BodyStream {
+pub(super) struct BodyStream {
     connection: Option<Pin<Box<Http>>>,
     body: Incoming,
     ended: bool,
 }
 
 impl BodyStream {
-    async fn read_all(&mut self, limit: usize) -> Result<Bytes, TransportError> {
+    pub(super) async fn read_all(&mut self, limit: usize) -> Result<Bytes, TransportError> {
         let mut answer = BytesMut::new();
         while let Some(piece) = self.next().await {
             let piece = piece?;
@@ -303,7 +341,7 @@ impl Stream for BodyStream {
     }
 }
 
-fn expect_type<T>(response: &Response<T>, expected: &str, target: &Target) -> Result<(), TransportError> {
+pub(super) fn expect_type<T>(response: &Response<T>, expected: &str, target: &Target) -> Result<(), TransportError> {
     let found = response.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
     let essence = found.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence == expected {
@@ -319,7 +357,7 @@ fn expect_type<T>(response: &Response<T>, expected: &str, target: &Target) -> Re
 }
 
 /// A peer's text for an error message: without secrets and control characters, not too long.
-fn quoted(text: &str, target: &Target) -> String {
+pub(super) fn quoted(text: &str, target: &Target) -> String {
     let clean = Redactor::new([&target.api_key]).clean(text);
     clean.as_str().chars().filter(|c| !c.is_control()).take(QUOTED_CHARS_MAX).collect()
 }
@@ -349,9 +387,9 @@ fn broken(error: &hyper::Error) -> TransportError {
 }
 
 /// The bytes below HTTP.
-enum Io {
+pub(super) enum Io {
     Plain(TcpStream),
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<TcpStream>>),
     /// Plain, and the first two bytes that come are noted.
     Watched(TcpStream, Rc<Cell<[u8; 2]>>, usize),
 }
