@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use futures_util::stream::{Stream, StreamExt};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, Connection};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, LOCATION, USER_AGENT};
@@ -59,7 +59,10 @@ const QUOTED_CHARS_MAX: usize = 200;
 /// Of an error answer, so much is read to look for a known sentence.
 const HINT_BYTES_MAX: usize = 4096;
 
-type Http = Connection<TokioIo<Io>, Empty<Bytes>>;
+/// What is said of who asks.
+const AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
+
+type Http = Connection<TokioIo<Io>, Full<Bytes>>;
 
 /// Speaks to masters over the network. Cheap to clone.
 #[derive(Clone, Default)]
@@ -115,6 +118,19 @@ pub(super) async fn ask(
     let limit = Limit { phase: "the response head", seconds: HEAD_SECS };
     let (response, body) = limit.over(exchange(io, request)).await?;
     Ok(Answer { response, body, certificate })
+}
+
+/// Posts a JSON body and gives the status of the answer.
+pub(super) async fn post(io: Io, place: &MasterUrl, path: &str, body: Bytes) -> Result<u16, TransportError> {
+    let request = Request::post(path)
+        .header(HOST, place.authority())
+        .header(CONTENT_TYPE, "application/json")
+        .header(USER_AGENT, AGENT)
+        .body(Full::new(body))
+        .map_err(|_| TransportError::NotAMaster { detail: "the path cannot be asked for".to_owned() })?;
+    let limit = Limit { phase: "the response head", seconds: HEAD_SECS };
+    let (response, _) = limit.over(exchange(io, request)).await?;
+    Ok(response.status().as_u16())
 }
 
 impl Answer {
@@ -247,22 +263,22 @@ fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
     tcp.set_nodelay(true)
 }
 
-fn request(target: &Target, path: &str, accept: &'static str) -> Result<Request<Empty<Bytes>>, TransportError> {
+fn request(target: &Target, path: &str, accept: &'static str) -> Result<Request<Full<Bytes>>, TransportError> {
     let mut request = Request::get(path)
         .header(HOST, target.url.authority())
         .header(ACCEPT, accept)
-        .header(USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")));
+        .header(USER_AGENT, AGENT);
     if !target.api_key.reveal().is_empty() {
         // A key that no header can carry cannot be the right one.
         let mut key = HeaderValue::from_str(target.api_key.reveal()).map_err(|_| TransportError::WrongKey)?;
         key.set_sensitive(true);
         request = request.header("X-API-Key", key);
     }
-    request.body(Empty::new()).map_err(|_| TransportError::WrongPath { path: path.to_owned() })
+    request.body(Full::default()).map_err(|_| TransportError::WrongPath { path: path.to_owned() })
 }
 
 /// Sends the request and reads the response head, driving the connection meanwhile.
-async fn exchange(io: Io, request: Request<Empty<Bytes>>) -> Result<(Response<()>, BodyStream), TransportError> {
+async fn exchange(io: Io, request: Request<Full<Bytes>>) -> Result<(Response<()>, BodyStream), TransportError> {
     let first_bytes = Rc::new(Cell::new([0; 2]));
     let io = io.watched(Rc::clone(&first_bytes));
     let (mut sender, connection) =
