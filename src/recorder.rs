@@ -9,7 +9,8 @@ use chrono_tz::Tz;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow};
+use crate::actors::alerts::{self, AlertsActor, AlertsState, TestedChannels};
+use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow, ReadBuffered};
 use crate::actors::cache::{CacheActor, CacheState, ReadSince};
 use crate::actors::endpoints::{Add, Change, ChangeError, EndpointView, EndpointsActor, EndpointsState, List, Remove};
 use crate::actors::flush::{FlushActor, FlushState};
@@ -18,6 +19,7 @@ use crate::clock::{SharedClock, Timestamp};
 use crate::event::EndpointId;
 use crate::live::Delta;
 use crate::pipeline::{PipelineActor, Shutdown, ShutdownSummary};
+use crate::query::buffered::{Buffered, Wanted};
 use crate::status::snapshot::{
     DatabaseStats, EndpointStats, FlushMillis, Flushes, OptimizedStorage, ProcessStats, Stats, VERSION,
 };
@@ -75,6 +77,17 @@ pub struct RecorderHandle {
     pub states: States,
     /// See [`Frame`].
     pub frame: Frame,
+    /// Who tells people; in production only.
+    pub alerts: Option<AlertsHandle>,
+}
+
+/// The AlertsActor and what it shows.
+#[derive(Clone)]
+pub struct AlertsHandle {
+    /// The actor.
+    pub actor: Addr<AlertsActor>,
+    /// What it shows.
+    pub state: watch::Receiver<AlertsState>,
 }
 
 fn stopped(_: MailboxError) -> ChangeError {
@@ -120,6 +133,28 @@ impl RecorderHandle {
     /// What changed in live state after `version`, with the version it has now. `None` if the recorder is stopping.
     pub async fn live_since(&self, version: u64) -> Option<Delta> {
         self.actors.cache.send(ReadSince(version)).await.ok()
+    }
+
+    /// What is received and not in the database yet. Nothing if the recorder is stopping.
+    pub async fn buffered(&self, wanted: Wanted) -> Buffered {
+        let named =
+            |name: &String| self.states.endpoints.borrow().iter().find(|(_, (known, _))| known == name).map(|(id, _)| *id);
+        let endpoint = wanted.endpoint.as_ref().and_then(named);
+        self.actors.buffer.send(ReadBuffered { wanted, endpoint }).await.unwrap_or_default()
+    }
+
+    /// What is wrong, and how the channels do.
+    #[must_use]
+    pub fn alerts(&self) -> AlertsState {
+        self.alerts.as_ref().map(|alerts| alerts.state.borrow().clone()).unwrap_or_default()
+    }
+
+    /// Sends a test message on every channel. `None` if the recorder is stopping.
+    pub async fn test_alerts(&self) -> Option<TestedChannels> {
+        match &self.alerts {
+            Some(alerts) => alerts.actor.send(alerts::Test).await.ok(),
+            None => Some(Vec::new()),
+        }
     }
 
     /// Stops in order.

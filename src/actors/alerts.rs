@@ -34,8 +34,11 @@ const GATHERED_MAX: usize = 10_000;
 
 /// Send a test message on every channel, now. The reply says how it went on each.
 #[derive(Clone, Copy, Debug, ActorMessage)]
-#[rtype(result = "Vec<(Channel, Result<(), String>)>")]
+#[rtype(result = "TestedChannels")]
 pub struct Test;
+
+/// How a test went, by channel.
+pub type TestedChannels = Vec<(Channel, Result<(), String>)>;
 
 /// What the AlertsActor shows to all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -175,7 +178,6 @@ impl AlertsActor {
             tunnels: in_error.collect(),
             flush_overdue: buffer.overdue,
             journal: (buffer.journal_bytes, self.setup.journal_bytes_max),
-            traffic: Vec::new(),
         }
     }
 
@@ -223,7 +225,7 @@ impl Actor for AlertsActor {
 }
 
 impl Handler<Test> for AlertsActor {
-    type Result = ResponseFuture<Vec<(Channel, Result<(), String>)>>;
+    type Result = ResponseFuture<TestedChannels>;
 
     fn handle(&mut self, _: Test, _: &mut Self::Context) -> Self::Result {
         let message = Message::test(self.setup.clock.wall());

@@ -366,3 +366,64 @@ impl ProbeRequest {
         })
     }
 }
+
+/// `GET /api/v1/alerts`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Alerts {
+    /// What was found wrong and is not over.
+    pub active: Vec<AlertDocument>,
+    /// The channels that are configured.
+    pub channels: Vec<ChannelDocument>,
+}
+
+/// An alert that is not over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AlertDocument {
+    /// `endpoint_offline`, `tunnel_error`, `flush_overdue` or `journal_full`.
+    pub kind: String,
+    /// The endpoint that it concerns; `null` if it concerns the recorder.
+    pub endpoint: Option<String>,
+    /// The tunnel there; `null` if it concerns all of it.
+    pub instance_id: Option<String>,
+    /// Since when it has held; RFC 3339.
+    pub since: String,
+    /// For people.
+    pub text: String,
+}
+
+/// How a channel does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChannelDocument {
+    /// `webhook` or `telegram`.
+    pub channel: String,
+    /// Messages that wait to be sent.
+    pub waiting: u64,
+    /// Messages that were taken.
+    pub sent: u64,
+    /// Tries that failed.
+    pub failures: u64,
+    /// Messages that were given up after many tries, or for newer ones.
+    pub given_up: u64,
+    /// Why the last try failed; `null` after one that did not.
+    pub last_error: Option<String>,
+    /// When the last message was taken; RFC 3339.
+    pub last_sent: Option<String>,
+}
+
+/// `POST /api/v1/alerts/test`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AlertsTested {
+    /// Each channel.
+    pub channels: Vec<ChannelTested>,
+}
+
+/// How the test went on a channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChannelTested {
+    /// `webhook` or `telegram`.
+    pub channel: String,
+    /// Whether the message was taken.
+    pub ok: bool,
+    /// Why not.
+    pub error: Option<String>,
+}

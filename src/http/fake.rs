@@ -9,22 +9,26 @@ use actix_web::http::header;
 use actix_web::{App, middleware, test, web};
 use serde_json::{Value, json};
 
+use super::archive::Archive;
 use super::guard::{self, Guard};
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::{routes, server};
+use crate::actors::alerts::{AlertsState, TestedChannels};
 use crate::actors::buffer::FlushAnswer;
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::actors::sse_ingest::IngestState;
 use crate::clock::{SystemClock, Timestamp};
-use crate::config::Token;
+use crate::alerts::{Active, Channel, ChannelState, Condition};
+use crate::config::{Config, Sources, Token};
 use crate::endpoint::{Endpoint, EndpointHealth};
-use crate::event::{EndpointId, InstanceId, Sample, TunnelKey, TunnelState};
+use crate::event::{EndpointId, InstanceId, Record, Sample, TunnelKey, TunnelState};
 use crate::id::EventId;
 use crate::live::Delta;
+use crate::query::buffered::{Buffered, Wanted};
 use crate::rates::Rate;
 use crate::status::snapshot::Stats;
-use crate::store::{EndpointChange, NewEndpoint};
+use crate::store::{DieselStore, EndpointChange, NewEndpoint};
 
 /// What the app says that it is.
 pub(super) const IDENTITY: &str = "0123456789abcdef";
@@ -43,13 +47,26 @@ pub(super) struct State {
     pub(super) endpoints: BTreeMap<String, Endpoint>,
     pub(super) broken: Option<String>,
     pub(super) purged: Vec<String>,
+    /// One alert, and two channels.
+    pub(super) alerts: AlertsState,
+    /// Received and not stored, newest first.
+    pub(super) buffered: Vec<Record>,
 }
 
 impl Default for State {
     fn default() -> Self {
         let tunnel =
             TunnelState { config: Arc::default(), sample: Sample::default(), seen_at: Timestamp(0), last_event: EventId(1) };
-        Self { tunnel, asked: 0, endpoints: BTreeMap::new(), broken: None, purged: Vec::new() }
+        let alert = Active {
+            condition: Condition::EndpointOffline { endpoint: "tokyo".to_owned() },
+            since: Timestamp(0),
+            text: "connection refused".to_owned(),
+        };
+        let alerts = AlertsState {
+            active: vec![alert],
+            channels: [Channel::Webhook, Channel::Telegram].map(|channel| (channel, ChannelState::default())).to_vec(),
+        };
+        Self { alerts, tunnel, asked: 0, endpoints: BTreeMap::new(), broken: None, purged: Vec::new(), buffered: Vec::new() }
     }
 }
 
@@ -129,6 +146,43 @@ impl RecorderApi for Fake {
             tunnels: endpoints.iter().map(tunnel).collect(),
         })
     }
+
+    fn alerts(&self) -> AlertsState {
+        self.0.lock().unwrap().alerts.clone()
+    }
+
+    async fn test_alerts(&self) -> Result<TestedChannels, Problem> {
+        let sent = |channel| (channel, if channel == Channel::Webhook { Ok(()) } else { Err("it answered 401".to_owned()) });
+        Ok(self.0.lock().unwrap().alerts.channels.iter().map(|(channel, _)| sent(*channel)).collect())
+    }
+
+    async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
+        let state = self.0.lock().unwrap();
+        let endpoint = wanted.endpoint.as_ref().and_then(|name| state.endpoints.get(name)).map(|endpoint| endpoint.id);
+        let records = state.buffered.iter().filter(|record| wanted.takes(record, endpoint)).take(wanted.limit);
+        Ok(Buffered { records: records.cloned().collect(), in_journal_only: 0 })
+    }
+}
+
+thread_local! {
+    /// The directory of the test's database; it goes with the test's thread.
+    static DIRECTORY: tempfile::TempDir = tempfile::tempdir().unwrap();
+}
+
+/// The configuration of a database that may have been made by [`store`].
+pub(super) fn config() -> Config {
+    let path = DIRECTORY.with(|directory| directory.path().join("t.db"));
+    let database_url = Some(format!("sqlite:{}", path.display()));
+    Config::load(&Sources { database_url, ..Sources::default() }).unwrap()
+}
+
+/// The test's database for writing.
+pub(super) fn store() -> DieselStore {
+    DieselStore::open(&config().database, 100, Arc::new(SystemClock)).unwrap()
+}
+
+fn archive() -> Archive {
+    Archive::new(&config())
 }
 
 /// The app as the server builds it.
@@ -148,6 +202,7 @@ pub(super) fn app<R: RecorderApi>(
     App::new()
         .app_data(web::Data::new(guard))
         .configure(routes::share(recorder, Arc::new(SystemClock)))
+        .app_data(web::Data::new(archive()))
         .wrap(middleware::from_fn(guard::check))
         .wrap(server::headers(IDENTITY))
         .configure(routes::configure::<R>)

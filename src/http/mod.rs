@@ -1,10 +1,15 @@
 //! The HTTP interface: who may ask ([`guard`]), what can be asked ([`routes`], a file for each group), and what the answers
 //! look like ([`document`], [`problem`]).
 
+mod alerts;
+pub mod archive;
+#[cfg(test)]
+mod archive_tests;
 mod connection;
 pub mod document;
 pub mod endpoints;
 mod etag;
+mod events;
 mod failures;
 #[cfg(test)]
 mod fake;
@@ -24,5 +29,6 @@ pub mod server;
 mod session;
 pub mod starting;
 mod stats;
+mod stored;
 pub mod stream;
 mod tunnels;

@@ -14,7 +14,7 @@ use utoipa::{Modify, OpenApi as _};
 use super::etag;
 use super::problem::{self, Problem};
 use super::routes::resource;
-use super::{endpoints, flush, health, login, metrics, probe, stats, stream, tunnels};
+use super::{alerts, endpoints, events, flush, health, login, metrics, probe, stats, stored, stream, tunnels};
 
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
@@ -35,7 +35,13 @@ use super::{endpoints, flush, health, login, metrics, probe, stats, stream, tunn
         tunnels::list_tunnels,
         stream::stream,
         metrics::metrics,
+        alerts::list_alerts,
+        alerts::test_alerts,
         flush::flush,
+        events::list_events,
+        stored::list_flushes,
+        stored::list_gaps,
+        stored::storage,
         login::log_in,
         login::log_out,
         openapi,

@@ -7,6 +7,7 @@ use actix_web::test as actix_test;
 use boon::{Compiler, Schemas};
 use serde_json::{Value, json};
 
+use super::super::archive_tests::stored_examples;
 use super::super::fake::{Fake, app, ask, with_endpoint};
 use super::*;
 
@@ -42,6 +43,16 @@ fn examples() -> Vec<(&'static str, &'static str, &'static str, Option<Value>, u
         ("POST", "/api/v1/probe", "/api/v1/probe", Some(json!({"url": "ftp://h"})), 422),
         ("POST", "/api/v1/endpoints/{name}/probe", "/api/v1/endpoints/paris/probe", None, 404),
         ("GET", "/metrics", "/metrics", None, 200),
+        ("GET", "/api/v1/alerts", "/api/v1/alerts", None, 200),
+        ("POST", "/api/v1/alerts/test", "/api/v1/alerts/test", None, 200),
+        ("GET", "/api/v1/events", "/api/v1/events?endpoint=tokyo&kind=update&since=1d&limit=5", None, 200),
+        ("GET", "/api/v1/events", "/api/v1/events?cursor=x", None, 400),
+        ("GET", "/api/v1/events", "/api/v1/events?endpoint=paris", None, 404),
+        ("GET", "/api/v1/flushes", "/api/v1/flushes?limit=1", None, 200),
+        ("GET", "/api/v1/flushes", "/api/v1/flushes?limit=0", None, 400),
+        ("GET", "/api/v1/gaps", "/api/v1/gaps", None, 200),
+        ("GET", "/api/v1/gaps", "/api/v1/gaps?endpoint=paris", None, 404),
+        ("GET", "/api/v1/storage", "/api/v1/storage", None, 200),
         ("POST", "/login", "/login", None, 400),
         ("POST", "/logout", "/logout", None, 303),
     ]
@@ -84,6 +95,7 @@ async fn what_is_registered_is_documented_and_the_other_way_round() {
 async fn every_operation_answers_as_the_document_says() {
     let document = document();
     let mut asked = BTreeSet::new();
+    let _ = stored_examples();
     for (method, path, uri, body, expected) in examples() {
         let (status, media_type, answer) = match path {
             "/api/v1/stream" => first_event(uri).await,

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
+use tidegate::actors::alerts::{AlertsState, TestedChannels};
 use tidegate::actors::buffer::FlushAnswer;
 use tidegate::actors::endpoints::{ChangeError, EndpointView};
 use tidegate::actors::sse_ingest::IngestState;
@@ -13,6 +14,7 @@ use tidegate::clock::Timestamp;
 use tidegate::config::{Config, Sources};
 use tidegate::endpoint::{Endpoint, EndpointHealth};
 use tidegate::event::{EndpointId, InstanceConfig, InstanceId, Sample, TunnelKey, TunnelState};
+use tidegate::http::archive::Archive;
 use tidegate::http::identity;
 use tidegate::http::problem::Problem;
 use tidegate::http::recorder::RecorderApi;
@@ -132,6 +134,14 @@ impl RecorderApi for Fake {
         Ok(())
     }
 
+    fn alerts(&self) -> AlertsState {
+        AlertsState::default()
+    }
+
+    async fn test_alerts(&self) -> Result<TestedChannels, Problem> {
+        Ok(Vec::new())
+    }
+
     async fn live_since(&self, version: u64) -> Result<Delta, Problem> {
         let config = Arc::new(InstanceConfig { alias: Redacted::from_store("web\u{1b}[31m"), ..InstanceConfig::default() });
         let state = TunnelState { config, sample: Sample::default(), seen_at: Timestamp(0), last_event: EventId(1) };
@@ -167,7 +177,9 @@ pub fn serve_as(identity: Option<&str>, fake: &Fake, directory: &Path, token: Op
     let fake = fake.clone();
     std::thread::spawn(move || {
         let system = actix_rt::System::new();
-        system.block_on(async { server::serve(listener, fake, &config.http, &identity).unwrap().await }).unwrap();
+        system
+            .block_on(async { server::serve(listener, fake, Archive::new(&config), &config.http, &identity).unwrap().await })
+            .unwrap();
     });
     // The socket listens already: a request waits until the server takes it.
     format!("--set=http.listen={address}")
