@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message as ActorMessage, Recipient, ResponseFuture, WrapFuture};
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message as ActorMessage, Recipient, ResponseFuture, WrapFuture,
+};
 use futures_util::future::join_all;
 use log::{info, warn};
 use tokio::sync::watch;
@@ -17,9 +19,7 @@ use tokio::time::Instant;
 use super::buffer::BufferState;
 use super::cache::{CacheState, ReadSince};
 use super::endpoints::EndpointsState;
-use crate::alerts::{
-    Active, Channel, ChannelState, Look, Message, Notice, Notify, Outbox, Rules, TunnelInError, Wait, Watch,
-};
+use crate::alerts::{Active, Channel, ChannelState, Look, Message, Notice, Notify, Outbox, Rules, TunnelInError, Wait, Watch};
 use crate::clock::SharedClock;
 use crate::endpoint::EndpointStatus;
 use crate::event::{Status, TunnelKey};

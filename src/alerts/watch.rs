@@ -343,13 +343,8 @@ mod tests {
 
     #[test]
     fn a_rule_that_is_off_tells_nothing() {
-        let off = Rules {
-            endpoint_offline: None,
-            tunnel_error: None,
-            flush_overdue: None,
-            journal_full: None,
-            journal_percent: 80,
-        };
+        let off =
+            Rules { endpoint_offline: None, tunnel_error: None, flush_overdue: None, journal_full: None, journal_percent: 80 };
         let mut watch = Watch::new(off);
         let all = Look {
             endpoints: vec![("tokyo".to_owned(), Some("away".to_owned()))],

@@ -93,9 +93,11 @@ enum Action {
     Trust(Name),
 
     /// Tries step by step whether a master can be followed, and says what to do about the first step that fails
-    #[command(after_help = "With a NAME its stored address, key and policy are used; with a URL those given here, and no recorder \
+    #[command(
+        after_help = "With a NAME its stored address, key and policy are used; with a URL those given here, and no recorder \
                       is needed.\n\nExamples:\n  tidegate endpoint probe tokyo\n  \
-                      tidegate endpoint probe https://10.0.0.6:9090/api --tls pin --api-key-file key.txt")]
+                      tidegate endpoint probe https://10.0.0.6:9090/api --tls pin --api-key-file key.txt"
+    )]
     Probe(probe::Probe),
 }
 

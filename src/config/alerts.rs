@@ -56,8 +56,12 @@ fn telegram(values: &Values<'_>) -> Result<Option<(PostTarget, String)>, ConfigE
     let (token, chat) = match (token, chat) {
         (None, None) => return Ok(None),
         (Some(token), Some(chat)) => (token, chat),
-        (Some(_), None) => return Err(values.error("alerts.telegram_chat", Some("it belongs to alerts.telegram_token".to_owned()))),
-        (None, Some(_)) => return Err(values.error("alerts.telegram_token", Some("it belongs to alerts.telegram_chat".to_owned()))),
+        (Some(_), None) => {
+            return Err(values.error("alerts.telegram_chat", Some("it belongs to alerts.telegram_token".to_owned())));
+        }
+        (None, Some(_)) => {
+            return Err(values.error("alerts.telegram_token", Some("it belongs to alerts.telegram_chat".to_owned())));
+        }
     };
     // It becomes a part of a path.
     if !token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_".contains(&byte)) {

@@ -261,7 +261,9 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "alerts.webhook_template",
         default: None,
-        kind: Kind::Text("a JSON object or list whose texts may hold {{title}}, {{text}}, {{time}}, {{state}}, {{began}}, {{ended}}"),
+        kind: Kind::Text(
+            "a JSON object or list whose texts may hold {{title}}, {{text}}, {{time}}, {{state}}, {{began}}, {{ended}}",
+        ),
         help: "the body for the webhook, where it wants one of its own form",
     },
     Key {

@@ -58,9 +58,8 @@ impl From<&(Channel, ChannelState)> for ChannelDocument {
 ))]
 async fn list_alerts<R: RecorderApi>(request: HttpRequest, recorder: web::Data<R>) -> Answer {
     let document = Alerts::from(&recorder.alerts());
-    let text = serde_json::to_vec(&document).map_err(|_| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the alerts could not be written as JSON")
-    })?;
+    let text = serde_json::to_vec(&document)
+        .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the alerts could not be written as JSON"))?;
     Ok(etag::hashed(&request, text.into()))
 }
 

@@ -69,10 +69,7 @@ impl Collector for Shown {
         page.known("database_status_since_timestamp", "When the last write began to succeed, or to fail", seconds_unit(), since)?;
         page.labelled("storage", "The mode of storage", MetricType::Info, &[(vec![("mode", mode.clone())], 1.0)])?;
         if let Some(process) = process {
-            page.labelled("build", "Version and commit", MetricType::Info, &[(
-                vec![("version", process.version.clone())],
-                1.0,
-            )])?;
+            page.labelled("build", "Version and commit", MetricType::Info, &[(vec![("version", process.version.clone())], 1.0)])?;
             page.gauge("uptime", "Time since the start", seconds_unit(), process.uptime_s)?;
             page.gauge("resident_memory", "Resident memory of the process", Some(Unit::Bytes), process.rss_bytes as f64)?;
         }
@@ -93,7 +90,12 @@ impl Page<'_> {
         let s = storage;
         self.gauge("buffer_events", "Events accepted and not committed", None, s.buffer_size as f64)?;
         self.gauge("buffer_limit_events", "Events at which a batch is cut", None, s.max_buffer_size as f64)?;
-        self.gauge("buffer_usage_ratio", "Buffered events per limit; passes 1 while the database is down", None, s.buffer_usage_pct / 100.0)?;
+        self.gauge(
+            "buffer_usage_ratio",
+            "Buffered events per limit; passes 1 while the database is down",
+            None,
+            s.buffer_usage_pct / 100.0,
+        )?;
         self.gauge("buffer", "Bytes of the events that are not committed", Some(Unit::Bytes), s.buffer_bytes as f64)?;
         self.gauge("oldest_unflushed", "Age of the oldest event that is not committed", seconds_unit(), s.oldest_unflushed_s)?;
         self.gauge("waiting_batches", "Batches cut and not committed", None, s.waiting_batches as f64)?;

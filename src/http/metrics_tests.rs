@@ -54,9 +54,7 @@ fn series_of(path: &str) -> (String, f64) {
         ("rows_written" | "rows_skipped" | "write_transactions", _) => simple(&format!("{storage}_total")),
         ("updates_per_transaction" | "waiting_batches" | "buffer_bytes" | "journal_bytes", _) => simple(storage),
         (_, ["", "optimized_storage", "flushes", cause]) => simple(&format!("flushes_total{{cause=\"{cause}\"}}")),
-        (_, ["", "optimized_storage", "flush_ms", which]) => {
-            (format!("tidegate_flush_{which}_duration_seconds"), 0.001)
-        }
+        (_, ["", "optimized_storage", "flush_ms", which]) => (format!("tidegate_flush_{which}_duration_seconds"), 0.001),
         (_, ["", "events", kind]) => simple(&format!("events_total{{kind=\"{kind}\"}}")),
         (_, ["", "dropped", reason]) => simple(&format!("dropped_events_total{{reason=\"{reason}\"}}")),
         (_, ["", "endpoints", n, rest @ ..]) => {
@@ -104,11 +102,15 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
             _ => {
                 let (name, value) = line.rsplit_once(' ').unwrap();
                 let family = name.split('{').next().unwrap();
-                let kind = types.iter().find(|(known, _)| family.strip_prefix(known.as_str()).is_some_and(|rest| {
-                    matches!(rest, "" | "_total" | "_info")
-                }));
+                let kind = types.iter().find(|(known, _)| {
+                    family.strip_prefix(known.as_str()).is_some_and(|rest| matches!(rest, "" | "_total" | "_info"))
+                });
                 let (known, kind) = kind.unwrap_or_else(|| panic!("{family} has no type"));
-                let suffix = match kind.as_str() { "counter" => "_total", "info" => "_info", _ => "" };
+                let suffix = match kind.as_str() {
+                    "counter" => "_total",
+                    "info" => "_info",
+                    _ => "",
+                };
                 assert_eq!(family, format!("{known}{suffix}"), "{line}");
                 assert_eq!(series.insert(name.to_owned(), value.parse().unwrap()), None, "{name} is there twice");
             }

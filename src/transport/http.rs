@@ -264,10 +264,7 @@ fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
 }
 
 fn request(target: &Target, path: &str, accept: &'static str) -> Result<Request<Full<Bytes>>, TransportError> {
-    let mut request = Request::get(path)
-        .header(HOST, target.url.authority())
-        .header(ACCEPT, accept)
-        .header(USER_AGENT, AGENT);
+    let mut request = Request::get(path).header(HOST, target.url.authority()).header(ACCEPT, accept).header(USER_AGENT, AGENT);
     if !target.api_key.reveal().is_empty() {
         // A key that no header can carry cannot be the right one.
         let mut key = HeaderValue::from_str(target.api_key.reveal()).map_err(|_| TransportError::WrongKey)?;

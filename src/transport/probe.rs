@@ -142,7 +142,8 @@ async fn steps(log: &mut Log<'_>, transport: &HttpTransport, target: &Target) ->
     let io = if target.url.https { tls(log, transport, target, tcp).await? } else { Io::Plain(tcp) };
     let path = target.url.path("/events");
     let answer = http::ask(io, target, &path, "text/event-stream", None).await;
-    let answer = log.step(StepName::Head, answer, |answer| format!("{:?} {}", answer.response.version(), answer.response.status()))?;
+    let answer =
+        log.step(StepName::Head, answer, |answer| format!("{:?} {}", answer.response.version(), answer.response.status()))?;
     let mut answer = judged(log, target, path, answer).await?;
     let version = transport.get(target, "/info").await;
     version_of(log, version)?;

@@ -31,7 +31,11 @@ pub(super) struct Probe {
 impl Probe {
     pub(super) async fn execute(self, config: &Config) -> Result<ExitCode, Failure> {
         let probed = if self.master.contains("://") { self.url(config).await? } else { self.name(config).await? };
-        if self.output.json { output::json(&probed) } else { show(&probed) }
+        if self.output.json {
+            output::json(&probed)
+        } else {
+            show(&probed)
+        }
         Ok(code(&probed))
     }
 
