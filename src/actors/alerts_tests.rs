@@ -138,8 +138,9 @@ fn what_is_not_taken_is_tried_again_and_the_failure_is_shown() {
         fixture.notify.answers.borrow_mut().extend([Err("it answered 500".to_owned()), Err("it answered 500".to_owned())]);
         set(&fixture, 1, EndpointStatus::Offline);
         let mut state = fixture.state.clone();
-        state.wait_for(|state| state.channels[0].1.last_error.as_deref() == Some("it answered 500")).await.unwrap();
-        state.wait_for(|state| state.channels[0].1.sent == 1).await.unwrap();
+        let channel = |state: &AlertsState| state.channels.first().map(|(_, channel)| channel.clone()).unwrap_or_default();
+        state.wait_for(|state| channel(state).last_error.as_deref() == Some("it answered 500")).await.unwrap();
+        state.wait_for(|state| channel(state).sent == 1).await.unwrap();
         let channel = state.borrow().channels[0].1.clone();
         assert_eq!((channel.failures, channel.waiting, channel.last_error), (2, 0, None));
         assert_eq!(fixture.notify.sent.borrow().len(), 3);
