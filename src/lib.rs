@@ -84,6 +84,7 @@
 #![forbid(unsafe_code)]
 
 pub mod actors;
+pub mod alerts;
 pub mod backoff;
 pub mod blocking;
 pub mod boundary;

@@ -249,7 +249,7 @@ async fn build(
     }
     .start();
     let states = States { buffer: buffer_state, cache: cache_state, flush: flush_state, endpoints: endpoints_state };
-    Ok(RecorderHandle { actors: Actors { pipeline, buffer, cache, history, endpoints, flush }, states, frame })
+    Ok(RecorderHandle { actors: Actors { pipeline, buffer, cache, history, endpoints, flush }, states, frame, alerts: None })
 }
 
 /// Reads what is stored, for as long as it takes.
