@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::event::{Bunch, Record};
 use crate::id::EventId;
-use crate::journal::{Content, Frames, JournalError, Phase, SegmentKind, SegmentNo, Writer};
+use crate::journal::{Content, Frames, JournalError, Phase, Segment, SegmentKind, SegmentNo, Writer};
 use crate::store::{FlushCause, FlushInfo, HistoryBatch};
 
 use crate::actors::buffer::Refused;
@@ -403,13 +403,11 @@ impl Run<'_> {
     }
 
     /// What is left of a batch. One of which nothing is left is an empty one: it must not stop those behind it.
-    fn read_back(&self, no: SegmentNo) -> Effect {
+    fn read_back(&mut self, no: SegmentNo) -> Effect {
         let nothing = || Payload::Events(Arc::default());
         let payload = match self.writer.read_back(no) {
             Ok(segment) => {
-                for damage in &segment.damage {
-                    log::error!("journal: {damage}, of a batch that waits; the disk may be failing");
-                }
+                self.keep_damage(&segment);
                 Ok(match segment.content {
                     Content::Events(records) => Payload::Events(Arc::new(records)),
                     Content::History(batches) => {
@@ -422,6 +420,27 @@ impl Run<'_> {
             Err(error) => Err(error),
         };
         Effect::ReadBack { no, payload }
+    }
+
+    /// The segment goes with its batch; what is damaged in it is for a person.
+    fn keep_damage(&mut self, segment: &Segment) {
+        if segment.damage.is_empty() {
+            return;
+        }
+        for damage in &segment.damage {
+            log::error!("journal: {damage}, of a batch that waits; the disk may be failing");
+        }
+        match self.writer.set_aside(segment) {
+            Ok((files, not_kept)) => {
+                for file in files {
+                    log::error!("journal: set aside as {file}");
+                }
+                if not_kept > 0 {
+                    log::warn!("journal: {not_kept} damaged bytes were not kept; move the files ending in .damaged away");
+                }
+            }
+            Err(error) => log::error!("journal: {error}"),
+        }
     }
 
     /// With `always` a reply means synced. What is written stays in its batch and is stored all the same: the refusal says

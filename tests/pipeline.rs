@@ -481,3 +481,25 @@ fn while_an_endpoint_is_purged_all_others_are_served_and_a_shutdown_is_orderly()
         assert_eq!(recorder.endpoints().await.len(), 1);
     });
 }
+
+#[test]
+fn what_waits_for_a_disk_that_stalls_is_bounded_in_bytes() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        world.blocking = Blocking::Inline(Arc::new(|job| Duration::from_secs(if job == "journal" { 3600 } else { 0 })));
+        let recorder = world.start().await;
+        let answers: Vec<_> = (0..64)
+            .map(|_| {
+                let mut bunch = Bunch::clone(&world.bunch(1));
+                let Record::Event(event) = &mut bunch.records[0] else { unreachable!("it holds an event") };
+                event.detail = Some("x".repeat(1 << 20).into());
+                recorder.actors.buffer.send(Append(Arc::new(bunch)))
+            })
+            .collect();
+        let answers = futures_util::future::join_all(answers).await;
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("the BufferActor runs")).collect();
+        let kept = answers.iter().take_while(|answer| answer.is_ok()).count();
+        assert_eq!(kept, 31, "32 MiB less what the records themselves take");
+        assert!(answers[kept..].iter().all(|answer| answer.is_err_and(|refusal| refusal.reason == Refused::JournalStalled)));
+    });
+}

@@ -22,7 +22,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 pub use self::journal::Close;
-pub use self::receive::{Append, Refusal, Refused, STALLED_EVENTS_MAX, StoreHistory};
+pub use self::receive::{Append, Refusal, Refused, STALLED_BYTES_MAX, StoreHistory};
+use self::receive::Unanswered;
 use self::requests::Waiter;
 pub use self::requests::{Drain, FlushAnswer, FlushNow};
 use super::cache::CacheState;
@@ -131,8 +132,10 @@ pub struct BufferActor {
     items: Vec<Item>,
     /// Records in `items` and in the running job.
     unwritten_events: usize,
+    /// Their memory.
+    unwritten_bytes: usize,
     /// Replies owed for bunches, in the order of their items.
-    acks: VecDeque<(usize, oneshot::Sender<Result<(), Refusal>>)>,
+    acks: VecDeque<Unanswered>,
     history_acks: VecDeque<oneshot::Sender<()>>,
     remove: Vec<SegmentNo>,
     /// Could not be removed; tried again with the next look around.
@@ -205,6 +208,7 @@ impl BufferActor {
             writer: Some(writer),
             items: Vec::new(),
             unwritten_events: 0,
+            unwritten_bytes: 0,
             acks: VecDeque::new(),
             history_acks: VecDeque::new(),
             remove: Vec::new(),

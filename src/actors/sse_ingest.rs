@@ -273,12 +273,12 @@ impl SseIngestActor {
     }
 
     fn append(&mut self, bunch: Arc<Bunch>) {
-        let records = bunch.records.len();
+        let bytes = bunch.memory_bytes();
         let answer = self.downstream.buffer.clone().send(Append(Arc::clone(&bunch)));
         if let Some(acks) = &self.acks
             && acks.send(Pending { bunch, answer }).is_ok()
         {
-            self.backlog.add(records);
+            self.backlog.add(bytes);
             self.acks_awaited += 1;
         }
     }
@@ -388,7 +388,7 @@ impl StreamHandler<Pieces> for SseIngestActor {
 impl StreamHandler<Acknowledged> for SseIngestActor {
     fn handle(&mut self, Acknowledged { bunch, answer }: Acknowledged, ctx: &mut Self::Context) {
         self.acks_awaited -= 1;
-        self.backlog.remove(bunch.records.len());
+        self.backlog.remove(bunch.memory_bytes());
         let events = |records: &[Record]| records.iter().filter(|record| matches!(record, Record::Event(_))).count() as u64;
         let name = &self.endpoint.name;
         let (kept, reason) = match answer {
