@@ -28,7 +28,7 @@ use self::requests::Waiter;
 pub use self::requests::{Drain, FlushAnswer, FlushNow};
 use super::cache::CacheState;
 use super::flush::{CommitEvents, CommitHistory, FlushState, TryNow};
-use super::history_worker::CutWindows;
+use super::history_worker::{CutWindows, Refusing};
 use crate::blocking::Blocking;
 use crate::boundary::Schedule;
 use crate::buffering::{Buffer, RecoveredBatch};
@@ -112,6 +112,8 @@ pub struct Downstream {
     pub try_now: Recipient<TryNow>,
     /// HistoryWorkerActor: hand over what is closed.
     pub cut_windows: Recipient<CutWindows>,
+    /// HistoryWorkerActor: events are refused, or accepted again.
+    pub refusing: Recipient<Refusing>,
 }
 
 /// See the module.
@@ -155,6 +157,8 @@ pub struct BufferActor {
     windows_asked: bool,
     /// The last records were refused for want of room.
     short_of_room: bool,
+    /// The last records were refused, for whatever reason.
+    refusing: bool,
     boundary_timer: Option<SpawnHandle>,
     /// What the wall clock will show if nobody steps it: wall time minus monotonic time, in microseconds.
     clock_offset: i64,
@@ -225,6 +229,7 @@ impl BufferActor {
             history_durable,
             windows_asked: false,
             short_of_room: false,
+            refusing: false,
             boundary_timer: None,
             clock_offset: 0,
             started: now,

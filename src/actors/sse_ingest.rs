@@ -167,6 +167,8 @@ pub struct SseIngestActor {
     acks: Option<mpsc::UnboundedSender<Pending>>,
     acks_awaited: usize,
     draining: Vec<oneshot::Sender<()>>,
+    /// What was refused last has become a gap, with which this actor ends.
+    last_gap_sent: bool,
 }
 
 /// A bunch that the BufferActor has not answered.
@@ -221,6 +223,7 @@ impl SseIngestActor {
             acks: None,
             acks_awaited: 0,
             draining: Vec::new(),
+            last_gap_sent: false,
         }
     }
 
@@ -323,7 +326,15 @@ impl SseIngestActor {
     }
 
     fn stop_if_drained(&mut self, ctx: &mut Context<Self>) {
-        if !self.draining.is_empty() && self.acks_awaited == 0 {
+        if self.draining.is_empty() || self.acks_awaited > 0 {
+            return;
+        }
+        if !std::mem::replace(&mut self.last_gap_sent, true) {
+            // What was refused last would be a silent hole: no event comes any more that would end it.
+            let gaps = self.outage.accepted(self.endpoint.id, self.clock.wall());
+            self.append_gaps(gaps);
+        }
+        if self.acks_awaited == 0 {
             ctx.stop();
         }
     }
@@ -447,9 +458,6 @@ impl Handler<Drain> for SseIngestActor {
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
         let (done, waiting) = oneshot::channel();
         self.draining.push(done);
-        // What was refused last would be a silent hole: no event comes any more that would end it.
-        let gaps = self.outage.accepted(self.endpoint.id, self.clock.wall());
-        self.append_gaps(gaps);
         self.close(ctx);
         self.stop_if_drained(ctx);
         Box::pin(async move {

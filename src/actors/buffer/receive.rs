@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::BufferActor;
+use crate::actors::history_worker::Refusing;
 use crate::event::Bunch;
 use crate::id::EventId;
 use crate::journaling::Item;
@@ -90,6 +91,15 @@ pub(super) struct Unanswered {
 }
 
 impl BufferActor {
+    /// What is refused was not received: history does not count it either, and so does not grow while there is no room for it.
+    pub(super) fn tell_whether_refusing(&mut self, refusing: bool) {
+        if self.refusing != refusing {
+            self.refusing = refusing;
+            // Without the HistoryWorkerActor the recorder is stopping.
+            self.downstream.refusing.do_send(Refusing(refusing));
+        }
+    }
+
     pub(super) fn acknowledge(&mut self, kept: usize, refused: Option<Refused>) {
         let Some(Unanswered { count, bytes, reply }) = self.acks.pop_front() else { return };
         self.unwritten_events -= count;
@@ -120,6 +130,7 @@ impl Handler<Append> for BufferActor {
             (self.unwritten_bytes + bytes > STALLED_BYTES_MAX).then_some(Refused::JournalStalled)
         };
         if let Some(reason) = refused {
+            self.tell_whether_refusing(reason != Refused::Stopping);
             return Box::pin(async move { Err(Refusal { kept: 0, reason }) });
         }
         let (reply, answer) = oneshot::channel();
