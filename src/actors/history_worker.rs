@@ -41,6 +41,12 @@ pub struct CutWindows {
     pub open: bool,
 }
 
+/// Events are refused from now on, or accepted again. Sent by the BufferActor. What is refused is not counted: counters are
+/// cumulative, so the first sample after it brings what was moved meanwhile.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Refusing(pub bool);
+
 /// Close the windows of a removed endpoint and forget its counters. Sent by the EndpointsActor.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -60,6 +66,8 @@ pub struct HistoryWorkerActor {
     buffer: Recipient<StoreHistory>,
     /// A replay: a live endpoint must not go on counting from where a capture ended.
     is_replay: bool,
+    /// See [`Refusing`].
+    refusing: bool,
 }
 
 impl HistoryWorkerActor {
@@ -72,7 +80,7 @@ impl HistoryWorkerActor {
         buffer: Recipient<StoreHistory>,
         is_replay: bool,
     ) -> Self {
-        Self { histories, clock, ids, buffer, is_replay }
+        Self { histories, clock, ids, buffer, is_replay, refusing: false }
     }
 
     fn cut(&mut self, cause: FlushCause, open: bool) -> actix::dev::RecipientRequest<StoreHistory> {
@@ -117,7 +125,7 @@ impl Handler<Observe> for HistoryWorkerActor {
 
     fn handle(&mut self, Observe(bunch): Observe, ctx: &mut Self::Context) {
         for record in &bunch.records {
-            self.histories.observe(record);
+            if self.refusing { self.histories.skip(record) } else { self.histories.observe(record) }
         }
         self.cut_if_many(ctx);
     }
@@ -132,6 +140,14 @@ impl Handler<CutWindows> for HistoryWorkerActor {
             // As in `cut_if_many`.
             let _ = handed_over.await;
         })
+    }
+}
+
+impl Handler<Refusing> for HistoryWorkerActor {
+    type Result = ();
+
+    fn handle(&mut self, Refusing(refusing): Refusing, _: &mut Self::Context) -> Self::Result {
+        self.refusing = refusing;
     }
 }
 

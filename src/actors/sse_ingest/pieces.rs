@@ -10,36 +10,36 @@ use bytes::Bytes;
 use futures_util::stream::{LocalBoxStream, Stream, StreamExt};
 use tokio::time::Sleep;
 
-use crate::actors::buffer::STALLED_EVENTS_MAX;
+use crate::actors::buffer::STALLED_BYTES_MAX;
 use crate::transport::TransportError;
 
-/// Records that wait for the journal before reading pauses: half of what the BufferActor takes before it refuses.
-const BACKLOG_EVENTS_MAX: usize = STALLED_EVENTS_MAX / 2;
+/// Memory of the records that wait for the journal before reading pauses: half of what the BufferActor takes before it refuses.
+const BACKLOG_BYTES_MAX: usize = STALLED_BYTES_MAX / 2;
 /// Longest pause. A socket's buffers hold what a master sends meanwhile; a journal that stalls for longer costs events,
 /// which are then refused and counted here and not dropped in silence by the master.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Records of all endpoints that the BufferActor has not answered; actors share one thread.
+/// Memory of the records, of all endpoints, that the BufferActor has not answered; actors share one thread.
 #[derive(Debug, Default)]
 pub struct Backlog {
-    records: Cell<usize>,
+    bytes: Cell<usize>,
     paused: RefCell<Vec<Waker>>,
 }
 
 impl Backlog {
-    pub(super) fn add(&self, records: usize) {
-        self.records.set(self.records.get() + records);
+    pub(super) fn add(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes);
     }
 
-    pub(super) fn remove(&self, records: usize) {
-        self.records.set(self.records.get().saturating_sub(records));
+    pub(super) fn remove(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get().saturating_sub(bytes));
         if !self.is_full() {
             self.paused.take().into_iter().for_each(Waker::wake);
         }
     }
 
     fn is_full(&self) -> bool {
-        self.records.get() >= BACKLOG_EVENTS_MAX
+        self.bytes.get() >= BACKLOG_BYTES_MAX
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
     async fn reading_pauses_while_too_much_waits_for_the_journal_and_goes_on_when_it_is_written() {
         let backlog = Rc::new(Backlog::default());
         let mut portions = portions(&backlog);
-        backlog.add(BACKLOG_EVENTS_MAX);
+        backlog.add(BACKLOG_BYTES_MAX);
         assert!(portions.next().now_or_never().is_none());
         backlog.remove(1);
         assert!(portions.next().now_or_never().is_some());
@@ -142,7 +142,7 @@ mod tests {
     async fn a_pause_has_an_end_so_that_what_is_lost_is_counted_here() {
         let backlog = Rc::new(Backlog::default());
         let mut portions = portions(&backlog);
-        backlog.add(BACKLOG_EVENTS_MAX);
+        backlog.add(BACKLOG_BYTES_MAX);
         assert!(portions.next().now_or_never().is_none());
         tokio::time::sleep(PAUSE_MAX).await;
         assert!(portions.next().now_or_never().is_some());
