@@ -170,6 +170,14 @@ impl Histories {
         }
     }
 
+    /// Leaves a record out that was not received, but for what it says about tunnels that are gone.
+    pub fn skip(&mut self, record: &Record) {
+        match record {
+            Record::Event(event) if event.kind != EventKind::Delete => self.through = self.through.max(event.id),
+            record => self.observe(record),
+        }
+    }
+
     fn observe_event(&mut self, event: &Event) {
         let Some(tunnel) = event.tunnel() else { return };
         if let Some(config) = &event.config {

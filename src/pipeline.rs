@@ -196,6 +196,7 @@ async fn build(
             history: flush.clone().recipient(),
             try_now: flush.clone().recipient(),
             cut_windows: history.clone().recipient(),
+            refusing: history.clone().recipient(),
         },
         flush_state: flush_state.clone(),
         cache_state: cache_state.clone(),
