@@ -36,6 +36,7 @@ use crate::id::EventId;
 
 pub use backup::{BackupError, Copied, Lineage, Restored, back_up, beside, restore};
 pub use check::DatabaseReport;
+pub(crate) use connection::sqlite_uri;
 pub use connection::{DatabaseUrl, postgres_parts};
 use diesel_store::Writing;
 pub use diesel_store::{BATCH_SIZE_MAX, DieselStore};

@@ -1,0 +1,3 @@
+//! Import from NodePassDash.
+pub mod source;
+pub mod times;
