@@ -89,8 +89,12 @@ fn ping(mean: f64, records: i32) -> Option<Ping> {
     // A saturating cast; what is no number of milliseconds is dropped.
     let millis = mean.round() as i32;
     let count = records.max(1);
-    (mean.is_finite() && millis > 0)
-        .then(|| Ping { sum: (mean * f64::from(count)).round() as i64, count, min: millis, max: millis })
+    (mean.is_finite() && millis > 0).then(|| Ping {
+        sum: (mean * f64::from(count)).round() as i64,
+        count,
+        min: millis,
+        max: millis,
+    })
 }
 
 fn hour_samples(name: &str, rows: &[HourRow], offset: Option<i32>, now: Timestamp, findings: &mut Findings) -> Vec<Sample> {
@@ -160,10 +164,11 @@ fn sound(
         findings.note(Defect::InFuture, || format!("{name} {}", time.at));
         return None;
     }
-    let Ok([tcp_rx, tcp_tx, udp_rx, udp_tx]) = counters.map(u64::try_from).into_iter().collect::<Result<Vec<_>, _>>().map(|all| [all[0], all[1], all[2], all[3]]) else {
+    if counters.iter().any(|counter| *counter < 0) {
         findings.note(Defect::NegativeCounter, || format!("{name} {}", time.at));
         return None;
-    };
+    }
+    let [tcp_rx, tcp_tx, udp_rx, udp_tx] = counters.map(i64::unsigned_abs);
     Some((time.at, Counters { tcp_rx, tcp_tx, udp_rx, udp_tx }))
 }
 

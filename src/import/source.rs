@@ -311,9 +311,10 @@ impl Source {
             true => format!("COALESCE(CAST({name} AS TEXT), '')"),
             false => "''".to_owned(),
         };
-        let texts = ["instance_id", "name", "type", "status", "command_line", "config_line", "password", "restart", "mode", "tags"]
-            .map(text)
-            .join(", ");
+        let texts =
+            ["instance_id", "name", "type", "status", "command_line", "config_line", "password", "restart", "mode", "tags"]
+                .map(text)
+                .join(", ");
         let number = |name: &str| match self.has("tunnels", name) {
             true => format!("CAST({name} AS BIGINT)"),
             false => "CAST(NULL AS BIGINT)".to_owned(),
@@ -351,20 +352,14 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError::Unreadable`].
-    pub fn minutes(&mut self, sink: impl FnMut(Group<MinuteRow>) -> bool) -> Result<(), SourceError> {
+    pub fn minutes(&mut self, sink: &mut dyn FnMut(Group<MinuteRow>) -> bool) -> Result<(), SourceError> {
         let columns = ["delta_tcp_in", "delta_tcp_out", "delta_udp_in", "delta_udp_out", "avg_pool", "avg_tcps", "avg_udps"];
         let query = self.query("service_history", "record_time", &columns, "COALESCE(CAST(avg_ping AS DOUBLE PRECISION), 0)");
         type Types = (BigInt, BigInt, Text, Text, BigInt, (BigInt, BigInt, BigInt, BigInt), (BigInt, BigInt, BigInt), Double);
         type Row = (i64, i64, String, String, i64, (i64, i64, i64, i64), (i64, i64, i64), f64);
         let row = |(id, endpoint, instance, time, records, (a, b, c, d), (pool, tcps, udps), ping): Row| {
-            let row = MinuteRow {
-                id,
-                time: Time::parse(&time),
-                counters: [a, b, c, d],
-                ping,
-                gauges: [pool, tcps, udps],
-                records,
-            };
+            let row =
+                MinuteRow { id, time: Time::parse(&time), counters: [a, b, c, d], ping, gauges: [pool, tcps, udps], records };
             (endpoint, instance, row)
         };
         let query = sql::<Types>(&query);
@@ -379,7 +374,7 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError::Unreadable`].
-    pub fn hours(&mut self, sink: impl FnMut(Group<HourRow>) -> bool) -> Result<(), SourceError> {
+    pub fn hours(&mut self, sink: &mut dyn FnMut(Group<HourRow>) -> bool) -> Result<(), SourceError> {
         if !self.has("traffic_hourly_summary", "hour_time") {
             return Ok(());
         }
@@ -398,8 +393,7 @@ impl Source {
         type Types = (BigInt, BigInt, Text, Text, BigInt, Four, Four);
         type Row = (i64, i64, String, String, i64, (i64, i64, i64, i64), (i64, i64, i64, i64));
         let row = |(id, endpoint, instance, time, records, (a, b, c, d), (e, f, g, h)): Row| {
-            let row =
-                HourRow { id, time: Time::parse(&time), totals: [a, b, c, d], increments: [e, f, g, h], records };
+            let row = HourRow { id, time: Time::parse(&time), totals: [a, b, c, d], increments: [e, f, g, h], records };
             (endpoint, instance, row)
         };
         let query = sql::<Types>(&query);
@@ -483,7 +477,7 @@ fn tunnel((endpoint, texts, numbers, heard): TunnelRow) -> SourceTunnel {
 fn grouped<Row, T>(
     rows: impl Iterator<Item = QueryResult<Row>>,
     parts: impl Fn(Row) -> (i64, String, T),
-    mut sink: impl FnMut(Group<T>) -> bool,
+    sink: &mut dyn FnMut(Group<T>) -> bool,
 ) -> QueryResult<()> {
     let mut group: Option<Group<T>> = None;
     for row in rows {

@@ -49,11 +49,7 @@ impl Table {
 
     /// Columns that not all tables have: what stands for them where they are missing.
     fn optional(self) -> [(&'static str, bool, &'static str); 3] {
-        [
-            ("instance_id", !self.totals, "''"),
-            ("tunnels", self.totals, "0"),
-            ("zone_changed", self.level == Level::Days, "FALSE"),
-        ]
+        [("instance_id", !self.totals, "''"), ("tunnels", self.totals, "0"), ("zone_changed", self.level == Level::Days, "FALSE")]
     }
 
     fn key(self) -> &'static str {
@@ -61,7 +57,8 @@ impl Table {
     }
 
     fn select(self) -> String {
-        let optional = self.optional().map(|(name, there, other)| if there { name.to_owned() } else { format!("{other} AS {name}") });
+        let optional =
+            self.optional().map(|(name, there, other)| if there { name.to_owned() } else { format!("{other} AS {name}") });
         format!("SELECT {}, {} FROM {}", COLUMNS.join(", "), optional.join(", "), self.name)
     }
 }
@@ -250,10 +247,7 @@ pub(super) fn load_totals(
     let query = format!("{} WHERE endpoint_id = $1 AND record_time BETWEEN $2 AND $3", table.select());
     let mut found = TotalRows::new();
     for (endpoint, from, until) in ranges(keys) {
-        let query = sql_query(query.as_str())
-            .bind::<Integer, _>(endpoint.0)
-            .bind::<BigInt, _>(from.0)
-            .bind::<BigInt, _>(until.0);
+        let query = sql_query(query.as_str()).bind::<Integer, _>(endpoint.0).bind::<BigInt, _>(from.0).bind::<BigInt, _>(until.0);
         let rows: Vec<Row> = on!(&mut *connection, c => query.load(c))?;
         found.extend(rows.into_iter().map(|row| {
             let marked = Marked { row: row.totals(), zone_changed: row.zone_changed };
@@ -261,6 +255,20 @@ pub(super) fn load_totals(
         }));
     }
     Ok(found)
+}
+
+/// Reads all totals of one endpoint, or of the fleet, from a time on.
+pub(super) fn load_totals_from(
+    connection: &mut Connection,
+    level: Level,
+    endpoint: EndpointId,
+    from: Timestamp,
+) -> QueryResult<TotalRows> {
+    let query = format!("{} WHERE endpoint_id = $1 AND record_time >= $2", Table::of(level, true).select());
+    let query = sql_query(query).bind::<Integer, _>(endpoint.0).bind::<BigInt, _>(from.0);
+    let rows: Vec<Row> = on!(connection, c => query.load(c))?;
+    let marked = |row: &Row| Marked { row: row.totals(), zone_changed: row.zone_changed };
+    Ok(rows.iter().map(|row| ((endpoint, Timestamp(row.record_time)), marked(row))).collect())
 }
 
 /// The keys as ranges of times that are close together.
