@@ -204,3 +204,164 @@ fn shown(counters: Counters) -> String {
     let Counters { tcp_rx, tcp_tx, udp_rx, udp_tx } = counters;
     format!("{tcp_rx}/{tcp_tx}/{udp_rx}/{udp_tx}")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// 2025-09-10 05:00 UTC.
+    const START: i64 = 1_757_480_400_000_000;
+    const NOW: Timestamp = Timestamp(START + 1_000 * HOUR);
+
+    fn time(minute: i64) -> Option<Time> {
+        Some(Time { at: Timestamp(START + minute * Timestamp::MINUTE), offset: Some(0) })
+    }
+
+    fn minute_row(id: i64, minute: i64, counters: [i64; 4]) -> MinuteRow {
+        MinuteRow { id, time: time(minute), counters, ping: 0.0, gauges: [1, 2, 3], records: 12 }
+    }
+
+    fn hour_row(id: i64, hour: i64, total: i64, increment: i64, records: i64) -> HourRow {
+        HourRow { id, time: time(hour * 60), totals: [total, 0, 0, 0], increments: [increment, 0, 0, 0], records }
+    }
+
+    fn repaired(rows: &Rows) -> (Vec<(i64, Figures)>, Findings) {
+        let mut findings = Findings::default();
+        let minutes = repair("tokyo/aaaa0000", rows, NOW, &mut findings);
+        (minutes.into_iter().map(|(at, figures)| ((at.0 - START) / Timestamp::MINUTE, figures)).collect(), findings)
+    }
+
+    fn deltas(rows: &Rows) -> Vec<(i64, u64)> {
+        repaired(rows).0.into_iter().map(|(minute, figures)| (minute, figures.delta.tcp_rx)).collect()
+    }
+
+    #[test]
+    fn the_first_row_says_nothing_of_what_was_moved_and_each_later_one_since_the_one_before() {
+        let minutes = [(0, 900), (1, 950), (5, 1_000)].map(|(minute, rx)| minute_row(minute, minute, [rx, 0, 0, 0]));
+        let rows = Rows { minutes: minutes.to_vec(), hours: Vec::new() };
+        let (rows, _) = repaired(&rows);
+        assert_eq!(
+            rows.iter().map(|row| (row.0, row.1.delta.tcp_rx, row.1.covered_ms)).collect::<Vec<_>>(),
+            [(0, 0, 0), (1, 50, 60_000), (5, 50, 240_000)]
+        );
+    }
+
+    #[test]
+    fn a_ping_of_zero_is_none_and_a_mean_is_kept() {
+        let mut rows = Rows { minutes: vec![minute_row(1, 0, [0; 4]), minute_row(2, 1, [0; 4])], hours: Vec::new() };
+        rows.minutes[1].ping = 20.5;
+        let (rows, _) = repaired(&rows);
+        assert_eq!(rows[0].1.ping, None);
+        assert_eq!(rows[1].1.ping.map(|ping| (ping.mean(), ping.count)), Some((20.5, 12)));
+        assert_eq!((rows[1].1.pool, rows[1].1.tcps, rows[1].1.udps), (Some(1), Some(2), Some(3)));
+    }
+
+    #[test]
+    fn an_hour_stands_for_its_last_minute_and_gives_way_to_minutes() {
+        let rows = Rows {
+            minutes: vec![minute_row(1, 130, [700, 0, 0, 0])],
+            hours: vec![hour_row(2, 0, 100, 100, 60), hour_row(3, 1, 600, 500, 60), hour_row(4, 2, 800, 200, 60)],
+        };
+        assert_eq!(deltas(&rows), [(59, 0), (119, 500), (130, 100)]);
+    }
+
+    #[test]
+    fn hours_that_were_carried_forward_are_no_sign_of_life() {
+        let hours = vec![
+            hour_row(1, 0, 500, 500, 60),
+            hour_row(2, 1, 500, 0, 0),
+            hour_row(3, 2, 500, 0, 0),
+            hour_row(4, 3, 600, 100, 60),
+        ];
+        let (rows, findings) = repaired(&Rows { minutes: Vec::new(), hours });
+        assert_eq!(rows.iter().map(|row| row.0).collect::<Vec<_>>(), [59, 239]);
+        assert_eq!(findings.count(Defect::CarriedForward), 2);
+    }
+
+    #[test]
+    fn a_spike_is_an_increment_of_everything_after_something_was_counted_before() {
+        let of = |hours: Vec<HourRow>| repaired(&Rows { minutes: Vec::new(), hours }).1.count(Defect::LifetimeSpike);
+        assert_eq!(of(vec![hour_row(1, 0, 0, 0, 60), hour_row(2, 1, 500, 500, 60)]), 0, "the counter began at zero");
+        assert_eq!(of(vec![hour_row(1, 0, 500, 500, 60)]), 1, "the tunnel is older than the first row");
+        assert_eq!(of(vec![hour_row(1, 0, 400, 0, 60), hour_row(2, 30, 500, 500, 60)]), 1, "the hour before has no row");
+    }
+
+    /// What a tunnel really did: each step moves bytes, and may begin with a reset.
+    fn steps() -> impl Strategy<Value = Vec<(i64, [u32; 4], bool)>> {
+        let step = (1..6_i64, proptest::array::uniform4(0..5_000_u32), proptest::bool::weighted(0.08));
+        proptest::collection::vec(step, 1..120)
+    }
+
+    /// The series that these steps show, and what they moved in all.
+    fn series(steps: &[(i64, [u32; 4], bool)]) -> (Vec<(i64, [i64; 4])>, [u64; 4]) {
+        let (mut minute, mut counters, mut moved) = (0, [1_000_000; 4], [0; 4]);
+        let mut series = vec![(minute, counters)];
+        for (apart, bytes, reset) in steps {
+            minute += apart;
+            if *reset {
+                counters = [0; 4];
+            }
+            for n in 0..4 {
+                counters[n] += i64::from(bytes[n]);
+                moved[n] += u64::from(bytes[n]);
+            }
+            series.push((minute, counters));
+        }
+        (series, moved)
+    }
+
+    fn four(counters: Counters) -> [u64; 4] {
+        [counters.tcp_rx, counters.tcp_tx, counters.udp_rx, counters.udp_tx]
+    }
+
+    /// The plain way: from one value to the next, what a counter grew; nothing where it fell. Only what directly follows a
+    /// fall may take it back, which is seen by all counters standing where they stood before it.
+    fn reference(series: &[(i64, [i64; 4])]) -> Vec<(i64, [u64; 4])> {
+        let mut rows = vec![(series[0].0, [0; 4])];
+        let mut before_fall: Option<[i64; 4]> = None;
+        for pair in series.windows(2) {
+            let (before, (minute, after)) = (pair[0].1, pair[1]);
+            let grew = |from: [i64; 4]| (0..4).all(|n| after[n] >= from[n]);
+            let from = before_fall.filter(|high| grew(*high) && *high != [0; 4]).unwrap_or(before);
+            rows.push((minute, std::array::from_fn(|n| u64::try_from(after[n] - from[n]).unwrap_or(0))));
+            before_fall = if grew(from) {
+                before_fall.filter(|_| after == before && from == before)
+            } else {
+                Some(if after == [0; 4] { before } else { std::array::from_fn(|n| before[n].max(after[n])) })
+            };
+        }
+        rows
+    }
+
+    proptest! {
+        /// Whatever the order of the rows, and with some of them twice, the deltas are those of the plain way, and never
+        /// more than was moved; without a reset they are exactly that.
+        #[test]
+        fn deltas_are_those_of_the_plain_way_whatever_the_order_of_the_rows(
+            steps in steps(), seed in any::<u64>(), twice in 0..4_usize,
+        ) {
+            let (series, moved) = series(&steps);
+            let mut minutes: Vec<MinuteRow> =
+                (1..).zip(&series).map(|(id, (minute, counters))| minute_row(id, *minute, *counters)).collect();
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let copies: Vec<MinuteRow> = (0..twice)
+                .map(|nth| MinuteRow { id: 1_000 + nth as i64, ..minutes[rng.usize(..minutes.len())] })
+                .collect();
+            minutes.extend(copies);
+            rng.shuffle(&mut minutes);
+            let (rows, findings) = repaired(&Rows { minutes, hours: Vec::new() });
+            let deltas: Vec<(i64, [u64; 4])> = rows.iter().map(|(minute, figures)| (*minute, four(figures.delta))).collect();
+            prop_assert_eq!(&deltas, &reference(&series));
+            let counted = deltas.iter().fold([0; 4], |sum: [u64; 4], (_, delta)| std::array::from_fn(|n| sum[n] + delta[n]));
+            for n in 0..4 {
+                prop_assert!(counted[n] <= moved[n], "counted {} of {}", counted[n], moved[n]);
+            }
+            if steps.iter().all(|step| !step.2) {
+                prop_assert_eq!(counted, moved);
+            }
+            prop_assert_eq!(findings.count(Defect::Duplicate), twice as u64);
+        }
+    }
+}
