@@ -105,6 +105,8 @@ pub mod journaling;
 pub mod live;
 pub mod pipeline;
 pub mod production;
+pub mod query;
+pub mod rates;
 pub mod recorder;
 pub mod recovery;
 pub mod redact;

@@ -14,6 +14,8 @@ mod history;
 mod live;
 #[path = "store_suite/opening.rs"]
 mod opening;
+#[path = "store_suite/queries.rs"]
+mod queries;
 #[path = "store_suite/sample.rs"]
 mod sample;
 #[path = "store_suite/sizes.rs"]
@@ -45,8 +47,10 @@ on_both_databases!(
     events::counters_beyond_the_range_stay_at_its_end,
     events::a_statement_takes_one_row_or_a_thousand_and_nothing_beyond,
     events::a_nul_character_stops_nothing,
-    history::a_minute_written_again_replaces_the_row,
-    history::a_merged_minute_adds_to_what_is_stored_and_only_once,
+    history::parts_of_a_minute_add_up_on_every_level_and_only_once,
+    history::totals_count_each_tunnel_once_and_leave_out_the_other_end,
+    history::hours_and_days_follow_the_zone_and_the_day_of_a_change_is_marked,
+    history::accounts_add_up_from_batch_to_batch,
     history::states_and_counter_events_are_stored_with_the_history,
     live::live_state_is_never_overwritten_by_something_older,
     live::a_removed_tunnel_is_gone_and_a_removed_endpoint_does_not_come_back,
@@ -55,4 +59,9 @@ on_both_databases!(
     opening::a_newer_schema_is_refused,
     opening::a_second_recorder_is_refused_until_the_first_ends,
     opening::an_older_schema_is_migrated_once,
+    queries::a_page_ends_where_it_is_full_or_has_looked_at_enough,
+    queries::a_cursor_stays_valid_while_rows_arrive_and_expire,
+    queries::a_range_of_time_goes_through_the_flushes,
+    queries::flushes_and_gaps_are_paged_newest_first,
+    queries::sizes_are_told_table_by_table,
 );

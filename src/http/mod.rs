@@ -1,8 +1,14 @@
 //! The HTTP interface: who may ask ([`guard`]), what can be asked ([`routes`], a file for each group), and what the answers
 //! look like ([`document`], [`problem`]).
 
+pub mod archive;
+#[cfg(test)]
+mod archive_tests;
+mod connection;
 pub mod document;
 pub mod endpoints;
+mod etag;
+mod events;
 mod failures;
 #[cfg(test)]
 mod fake;
@@ -11,6 +17,7 @@ pub mod guard;
 mod health;
 pub mod identity;
 mod login;
+pub mod mirror;
 mod openapi;
 pub mod problem;
 pub mod recorder;
@@ -19,4 +26,6 @@ pub mod server;
 mod session;
 pub mod starting;
 mod stats;
+mod stored;
+pub mod stream;
 mod tunnels;

@@ -9,11 +9,13 @@ use actix_web::dev::Server;
 use actix_web::middleware::{self, DefaultHeaders};
 use actix_web::{App, HttpServer, web};
 
+use super::archive::Archive;
+use super::connection;
 use super::guard::{self, Guard};
 use super::identity;
 use super::recorder::RecorderApi;
 use super::routes;
-use crate::clock::SystemClock;
+use crate::clock::{SharedClock, SystemClock};
 use crate::config::HttpConfig;
 
 /// Connections at a time. Readers of a page and a monitor need a handful; the rest waits in the system's queue.
@@ -37,24 +39,33 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A server for `recorder` on `listener`; it runs while it is polled. Signals are left to the caller.
+/// A server for `recorder` and `archive` on `listener`; it runs while it is polled. Signals are left to the caller.
 ///
 /// # Errors
 /// As the system gives them.
-pub fn serve<R: RecorderApi>(listener: TcpListener, recorder: R, http: &HttpConfig, identity: &str) -> io::Result<Server> {
+pub fn serve<R: RecorderApi>(
+    listener: TcpListener,
+    recorder: R,
+    archive: Archive,
+    http: &HttpConfig,
+    identity: &str,
+) -> io::Result<Server> {
     // One for all, so that a session begun on one worker is known to the next.
-    let guard = web::Data::new(Guard::new(http.token.as_ref(), identity, Arc::new(SystemClock)));
+    let clock: SharedClock = Arc::new(SystemClock);
+    let guard = web::Data::new(Guard::new(http.token.as_ref(), identity, clock.clone()));
     let identity = identity.to_owned();
     let server = HttpServer::new(move || {
         App::new()
             .app_data(guard.clone())
-            .app_data(web::Data::new(recorder.clone()))
+            .configure(routes::share(recorder.clone(), clock.clone()))
+            .app_data(web::Data::new(archive.clone()))
             .wrap(middleware::from_fn(guard::check))
             .wrap(headers(&identity))
             .configure(routes::configure::<R>)
     });
     let server = server
         .workers(1)
+        .on_connect(connection::taken)
         .max_connections(CONNECTIONS_MAX)
         .client_request_timeout(REQUEST_HEAD)
         .shutdown_timeout(SHUTDOWN_SECS)

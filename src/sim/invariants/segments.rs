@@ -43,7 +43,7 @@ impl Invariant for Segments {
             }
             // What was not synced may be gone from its segment; the windows come back from the events.
             Seen::Ended(Ended::PowerLost) => {
-                self.history.retain(|_, (_, synced)| *synced);
+                self.history.retain(|file, (_, synced)| *synced && oracle.is_linked(file));
                 Ok(0)
             }
             Seen::Removed { file } => {
@@ -70,7 +70,7 @@ mod tests {
     fn history_written(id: i64) -> Seen {
         let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: NOON };
         let (id, through) = (EventId(id), EventId(id));
-        let batch = HistoryBatch { id, info, through, rows: vec![], counter_events: vec![], states: vec![] };
+        let batch = HistoryBatch { id, info, through, rows: vec![], counter_events: vec![], states: vec![], accounts: vec![] };
         Seen::HistoryWritten { file: "1.events".into(), batch: Box::new(batch), answer: Answer::Acknowledged(()) }
     }
 
