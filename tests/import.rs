@@ -18,6 +18,10 @@ use postgres::{Around, TestDatabase};
 use recorder::Setup;
 use serde_json::Value;
 use tidegate::clock::{Clock, SystemClock, Timestamp};
+use tidegate::event::{Counters, EndpointId, TunnelKey};
+use tidegate::history::audit::{StoredAccount, TunnelHistory, check_tunnel};
+use tidegate::history::calendar::Calendar;
+use tidegate::history::figures::Figures;
 
 const MINUTE: i64 = Timestamp::MINUTE;
 const HOUR: i64 = 60 * MINUTE;
@@ -99,6 +103,48 @@ fn ladder(database: &mut Around) -> Vec<String> {
         ))
     };
     tables.iter().flat_map(rows).collect()
+}
+
+/// Has the program's own proof look at every tunnel: days against accounts, hours against minutes, days against hours.
+fn assert_adds_up(database: &mut Around) {
+    let numbers = |database: &mut Around, sql: &str| -> Vec<(String, Vec<i64>)> {
+        let row = |row: &String| {
+            let mut words = row.split(' ').map(str::to_owned);
+            (words.next().unwrap(), words.map(|word| word.parse().unwrap()).collect())
+        };
+        database.texts(sql).iter().map(row).collect()
+    };
+    let floors = ["service_history", "history_hours", "history_days"].map(|table| {
+        let sql =
+            format!("SELECT CAST(COALESCE(MAX(floor), 0) AS BIGINT) AS value FROM retention_floors WHERE table_name = '{table}'");
+        Timestamp(database.number(&sql))
+    });
+    let mut tunnels = BTreeMap::<String, TunnelHistory>::new();
+    for (nth, table) in ["service_history", "history_hours", "history_days"].into_iter().enumerate() {
+        let sql = format!(
+            "SELECT endpoint_id || '/' || instance_id || ' ' || record_time || ' ' || delta_tcp_in || ' ' || delta_tcp_out || ' ' || \
+             delta_udp_in || ' ' || delta_udp_out || ' ' || record_count || ' ' || expected_count || ' ' || covered_ms AS value FROM {table}"
+        );
+        for (name, row) in numbers(database, &sql) {
+            let bytes = |n: usize| row[n].unsigned_abs();
+            let delta = Counters { tcp_rx: bytes(1), tcp_tx: bytes(2), udp_rx: bytes(3), udp_tx: bytes(4) };
+            let (record_count, expected_count) = (row[5] as i32, row[6] as i32);
+            let figures = Figures { delta, covered_ms: row[7], record_count, expected_count, ..Figures::default() };
+            tunnels.entry(name).or_default().levels[nth].insert(Timestamp(row[0]), figures);
+        }
+    }
+    let sql = "SELECT endpoint_id || '/' || instance_id || ' ' || risen_tcp_rx || ' ' || risen_tcp_tx || ' ' || risen_udp_rx || ' ' || \
+               risen_udp_tx AS value FROM history_accounts";
+    for (name, risen) in numbers(database, sql) {
+        let account = StoredAccount { risen: [risen[0], risen[1], risen[2], risen[3]], ..StoredAccount::default() };
+        tunnels.entry(name).or_default().account = Some(account);
+    }
+    assert!(!tunnels.is_empty());
+    for (name, history) in tunnels {
+        let tunnel = TunnelKey { endpoint: EndpointId(1), instance: name.as_str().into() };
+        let problems = check_tunnel(&tunnel, &history, &Calendar::default(), floors);
+        assert!(problems.is_empty(), "{name}: {problems:#?}");
+    }
 }
 
 /// One endpoint with one tunnel.
@@ -198,6 +244,7 @@ fn a_fall_counts_nothing_and_is_reported() {
             [(0, 0), (1, 600), (2, 0), (3, 300), (4, 0), (5, 70)]
         );
         assert_eq!(repairs(&report)["counter_fell"], 2);
+        assert_adds_up(&mut database);
     });
 }
 
@@ -348,6 +395,7 @@ fn old_rows_go_to_the_level_that_keeps_them() {
         assert_eq!(rows(&mut database, "history_hours"), 4);
         assert_eq!(rows(&mut database, "history_days"), 7);
         assert_eq!(total(&mut database, "history_days", "1 = 1"), 7_000, "what moved since the row that is too old is known");
+        assert_adds_up(&mut database);
     });
 }
 
@@ -379,6 +427,7 @@ fn an_import_can_be_repeated_and_goes_on_where_it_ended() {
         assert_eq!(report["history"]["added"], 10, "{report:#}");
         assert_eq!(total(&mut database, "history_day_totals", "endpoint_id = 0"), 99 * 10 + 89);
         assert_eq!(total(&mut database, "history_hours", "instance_id = 'aaaa0000'"), 990);
+        assert_adds_up(&mut database);
         run(setup, 0, &["check"]);
     });
 }

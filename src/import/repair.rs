@@ -123,9 +123,9 @@ fn hour_samples(name: &str, rows: &[HourRow], offset: Option<i32>, now: Timestam
             Some((_, last)) if row.records == 0 && last.totals == row.totals => {
                 findings.note(Defect::CarriedForward, || format!("{name} {at}"));
             }
-            // It stands for the last record of its hour.
+            // It stands for the last record of its hour, which may not be over.
             _ => samples.push(Sample {
-                at: Timestamp(at.minute().0 + HOUR - Timestamp::MINUTE),
+                at: Timestamp(at.minute().0 + HOUR - Timestamp::MINUTE).min(now.minute()),
                 id: row.id,
                 counters,
                 figures: Figures::default(),
