@@ -19,10 +19,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::pairs::InTotals;
+pub(crate) use self::movement::{Before, step};
+pub use self::pairs::{InTotals, in_totals};
 
 use self::figures::sum;
-use self::movement::{Before, FALL_BACK, FALL_UNKNOWN, RESET, bounded, step};
+use self::movement::{FALL_BACK, FALL_UNKNOWN, RESET, bounded};
 use self::pairs::{Clients, End};
 use self::window::{Interval, Window};
 use crate::clock::Timestamp;

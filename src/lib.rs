@@ -99,6 +99,7 @@ pub mod event;
 pub mod history;
 pub mod http;
 pub mod id;
+pub mod import;
 pub mod ingest;
 pub mod journal;
 pub mod journaling;
