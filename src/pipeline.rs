@@ -20,7 +20,7 @@ use crate::actors::sse_ingest::SharedIds;
 use crate::backoff::Backoff;
 use crate::blocking::Blocking;
 use crate::boundary::Boundaries;
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, Timestamp};
 use crate::id::IdGenerator;
 use crate::journal::JournalError;
 use crate::journal::disk::Disk;
@@ -116,7 +116,7 @@ pub async fn start(
     waiting: &watch::Sender<Option<String>>,
 ) -> Result<RecorderHandle, StartError> {
     let Parts { clock, blocking, transport, store, disk, mut rng } = parts;
-    let (store, stored) = load(store, &blocking, rng.fork(), waiting).await?;
+    let (store, stored) = load(store, &blocking, rng.fork(), waiting, settings.timezone, clock.wall()).await?;
     let parts = Parts { clock, blocking, transport, store, disk, rng };
     let recorder = build(parts, settings, stored, None).await?;
     waiting.send_replace(None);
@@ -251,12 +251,14 @@ async fn load(
     blocking: &Blocking,
     rng: fastrand::Rng,
     waiting: &watch::Sender<Option<String>>,
+    timezone: Tz,
+    now: Timestamp,
 ) -> Result<(Box<dyn Store>, Stored), StoreError> {
     let mut backoff = Backoff::new(START_RETRY.0, START_RETRY.1, rng);
     loop {
         let (back, loaded) = blocking
             .run("load", move || {
-                let loaded = store.load();
+                let loaded = store.set_timezone(timezone, now).and_then(|()| store.load());
                 (store, loaded)
             })
             .await;

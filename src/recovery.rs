@@ -48,6 +48,11 @@ pub fn recover(stored: &Stored, disk: Arc<dyn Disk>, now: Timestamp) -> Result<R
         stored.history_through,
         stored.history_states.iter().map(|(tunnel, state)| (tunnel.clone(), Some(state.as_ref()))),
     );
+    for (endpoint, health) in &stored.endpoints {
+        if let Some(version) = &health.version {
+            histories.learn_version(endpoint.id, version);
+        }
+    }
     let mut highest_id = stored.highest_id;
     let mut reading = Journal::open(disk)?;
 

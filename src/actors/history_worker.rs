@@ -81,7 +81,8 @@ impl HistoryWorkerActor {
         let through = self.histories.through();
         let id = self.ids.borrow_mut().next(now);
         let info = FlushInfo { cause, boundary: None, skipped_boundaries: 0, cut_at: now };
-        let mut batch = self.histories.cut(id, info, open);
+        // What a replay leaves open nobody would ever close.
+        let mut batch = self.histories.cut(id, info, open || self.is_replay);
         if let Some(batch) = batch.as_mut().filter(|_| self.is_replay) {
             batch.states.clear();
             batch.through = EventId::ZERO;

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use diesel::connection::{AnsiTransactionManager, TransactionManager};
 use diesel::result::Error;
 use tokio::time::Instant;
@@ -16,7 +17,7 @@ use super::lock::{self, FileLock};
 use super::{
     Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Store, StoreError, StoreErrorKind, Stored,
 };
-use super::{endpoints, events, flushes, history, live, migrate, purge};
+use super::{endpoints, events, flushes, history, live, migrate, purge, zones};
 use crate::clock::{Clock, SharedClock, Timestamp};
 use crate::event::EndpointId;
 
@@ -156,6 +157,10 @@ impl Store for DieselStore {
                 last_flush: progress.last_flush,
             })
         })
+    }
+
+    fn set_timezone(&mut self, zone: Tz, at: Timestamp) -> Result<(), StoreError> {
+        self.write(|connection, _| Ok(zones::set(connection, zone, at)?))
     }
 
     fn commit_events(&mut self, batch: &EventBatch) -> Result<Committed, StoreError> {
