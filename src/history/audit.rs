@@ -160,11 +160,7 @@ mod tests {
         let hours = [(Timestamp(0), figures(42)), (Timestamp(HOUR), figures(5))];
         let days = [(Timestamp(0), figures(47))];
         let account = StoredAccount { risen: [50, 0, 0, 0], closing: bytes(1_050), open: bytes(3) };
-        TunnelHistory {
-            account: Some(account),
-            adjusted: [0; 4],
-            levels: [minutes.into(), hours.into(), days.into()],
-        }
+        TunnelHistory { account: Some(account), adjusted: [0; 4], levels: [minutes.into(), hours.into(), days.into()] }
     }
 
     fn check(history: &TunnelHistory, minutes_from: i64) -> Vec<String> {

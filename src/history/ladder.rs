@@ -81,8 +81,7 @@ pub fn place<'a>(rows: &'a [HistoryRow], level: Level, calendar: &Calendar) -> V
     // The minutes of many tunnels are the same.
     let mut stretches: BTreeMap<Timestamp, (Timestamp, bool)> = BTreeMap::new();
     let place = |row: &'a HistoryRow| {
-        let (start, zone_changed) =
-            *stretches.entry(row.minute).or_insert_with(|| level.stretch(row.minute, calendar));
+        let (start, zone_changed) = *stretches.entry(row.minute).or_insert_with(|| level.stretch(row.minute, calendar));
         Placed { start, zone_changed, row }
     };
     rows.iter().map(place).collect()

@@ -12,7 +12,7 @@ use utoipa::{Modify, OpenApi as _};
 
 use super::problem::{self, Problem};
 use super::routes::resource;
-use super::{endpoints, events, flush, health, login, stats, stored, tunnels};
+use super::{endpoints, events, flush, health, history, login, stats, stored, tunnels};
 
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
@@ -31,6 +31,9 @@ use super::{endpoints, events, flush, health, login, stats, stored, tunnels};
         tunnels::list_tunnels,
         flush::flush,
         events::list_events,
+        history::chart,
+        history::sums,
+        stored::export,
         stored::list_flushes,
         stored::list_gaps,
         stored::storage,

@@ -1,9 +1,10 @@
 //! What the routes ask of a recorder. A trait, so that the routes are tested without one.
 
 use super::problem::Problem;
-use crate::actors::buffer::FlushAnswer;
+use crate::actors::buffer::{FlushAnswer, WaitingHistory};
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::event::EndpointId;
+use crate::query::Scope;
 use crate::query::buffered::{Buffered, Wanted};
 use crate::recorder::{RecorderHandle, TunnelView};
 use crate::status::snapshot::Stats;
@@ -41,6 +42,11 @@ pub trait RecorderApi: Clone + Send + 'static {
     /// What is received and not in the database yet.
     fn buffered(&self, _wanted: Wanted) -> impl Future<Output = Result<Buffered, Problem>> {
         async { Ok(Buffered::default()) }
+    }
+
+    /// History that is not in the database yet.
+    fn waiting_history(&self, _scope: Scope) -> impl Future<Output = Result<WaitingHistory, Problem>> {
+        async { Ok(WaitingHistory::default()) }
     }
 }
 

@@ -10,6 +10,7 @@ use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, SqliteConn
 
 use super::connection::{Connection, on};
 use super::events::{bigint, text};
+use super::read_ladder::Stretch;
 use crate::clock::Timestamp;
 use crate::event::{Counters, EndpointId, TunnelKey};
 use crate::history::figures::{Figures, Ping, Totals};
@@ -49,19 +50,16 @@ impl Table {
 
     /// Columns that not all tables have: what stands for them where they are missing.
     fn optional(self) -> [(&'static str, bool, &'static str); 3] {
-        [
-            ("instance_id", !self.totals, "''"),
-            ("tunnels", self.totals, "0"),
-            ("zone_changed", self.level == Level::Days, "FALSE"),
-        ]
+        [("instance_id", !self.totals, "''"), ("tunnels", self.totals, "0"), ("zone_changed", self.level == Level::Days, "FALSE")]
     }
 
     fn key(self) -> &'static str {
         if self.totals { "endpoint_id, record_time" } else { "endpoint_id, instance_id, record_time" }
     }
 
-    fn select(self) -> String {
-        let optional = self.optional().map(|(name, there, other)| if there { name.to_owned() } else { format!("{other} AS {name}") });
+    pub(super) fn select(self) -> String {
+        let optional =
+            self.optional().map(|(name, there, other)| if there { name.to_owned() } else { format!("{other} AS {name}") });
         format!("SELECT {}, {} FROM {}", COLUMNS.join(", "), optional.join(", "), self.name)
     }
 }
@@ -204,6 +202,11 @@ impl Row {
         }
     }
 
+    /// As answers to people take it.
+    pub(super) fn stretch(&self) -> Stretch {
+        Stretch { start: Timestamp(self.record_time), totals: self.totals() }
+    }
+
     fn totals(&self) -> Totals {
         let whole = |speed: f64| speed.round() as i64;
         Totals {
@@ -250,10 +253,7 @@ pub(super) fn load_totals(
     let query = format!("{} WHERE endpoint_id = $1 AND record_time BETWEEN $2 AND $3", table.select());
     let mut found = TotalRows::new();
     for (endpoint, from, until) in ranges(keys) {
-        let query = sql_query(query.as_str())
-            .bind::<Integer, _>(endpoint.0)
-            .bind::<BigInt, _>(from.0)
-            .bind::<BigInt, _>(until.0);
+        let query = sql_query(query.as_str()).bind::<Integer, _>(endpoint.0).bind::<BigInt, _>(from.0).bind::<BigInt, _>(until.0);
         let rows: Vec<Row> = on!(&mut *connection, c => query.load(c))?;
         found.extend(rows.into_iter().map(|row| {
             let marked = Marked { row: row.totals(), zone_changed: row.zone_changed };

@@ -11,7 +11,8 @@ use crate::history::calendar::Calendar;
 /// The zones that were in force. A name that this program's zones do not have any more counts as UTC.
 pub(super) fn calendar(connection: &mut Connection) -> QueryResult<Calendar> {
     use history_zones as z;
-    let rows: Vec<(i64, String)> = on!(connection, c => z::table.order(z::from_time).select((z::from_time, z::timezone)).load(c))?;
+    let rows: Vec<(i64, String)> =
+        on!(connection, c => z::table.order(z::from_time).select((z::from_time, z::timezone)).load(c))?;
     Ok(Calendar::new(rows.into_iter().map(|(from, zone)| (Timestamp(from), zone.parse().unwrap_or(Tz::UTC)))))
 }
 
