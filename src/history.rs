@@ -46,9 +46,18 @@ struct TunnelHistory {
     last_update: Option<Timestamp>,
     interval: Interval,
     window: Option<Window>,
-    /// The minute of which a part was handed over last, and the reports that it expected.
-    part: Option<(Timestamp, i32)>,
+    part: Option<Part>,
     end: Option<End>,
+}
+
+/// A minute of which a part was closed before.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Part {
+    minute: Timestamp,
+    /// When the minute's first sample came.
+    first: Timestamp,
+    /// Reports that its parts so far expected.
+    expected: i32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,14 +69,20 @@ struct LastSample {
 impl TunnelHistory {
     /// The open window's row as it stands at `now`.
     fn row(&self, tunnel: &TunnelKey, window: &Window, now: Timestamp, in_totals: InTotals) -> HistoryRow {
-        let known = self.part.filter(|(minute, _)| *minute == window.minute).map_or(0, |(_, expected)| expected);
-        let expected = (window.expected(self.interval, now) - known).max(0);
+        let part = self.part_of(window);
+        let expected = (window.expected(self.interval, part.first, now) - part.expected).max(0);
         HistoryRow {
             tunnel: tunnel.clone(),
             minute: window.minute,
             figures: window.figures(expected),
             in_totals: window.in_totals.and(in_totals),
         }
+    }
+
+    /// What was closed of the window's minute before.
+    fn part_of(&self, window: &Window) -> Part {
+        let known = self.part.filter(|part| part.minute == window.minute);
+        known.unwrap_or(Part { minute: window.minute, first: window.first, expected: 0 })
     }
 
     fn account(&self, tunnel: &TunnelKey) -> Account {
@@ -358,8 +373,8 @@ fn close(
 ) {
     let Some(window) = history.window.take() else { return };
     let row = history.row(tunnel, &window, until, clients.in_totals(tunnel.endpoint, history.end.as_ref()));
-    let known = history.part.filter(|(minute, _)| *minute == row.minute).map_or(0, |(_, expected)| expected);
-    history.part = Some((row.minute, known + row.figures.expected_count));
+    let part = history.part_of(&window);
+    history.part = Some(Part { expected: part.expected + row.figures.expected_count, ..part });
     let key = (row.tunnel.clone(), row.minute);
     let row = match closed.remove(&key) {
         Some(earlier) => {
@@ -382,8 +397,10 @@ fn lasting_resets(version: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::figures::Figures;
     use super::*;
-    use crate::event::{InstanceId, Sample};
+    use crate::event::{InstanceConfig, InstanceId, Peer, Sample};
+    use crate::redact::Redacted;
     use crate::store::FlushCause;
 
     const NOON: i64 = 1_795_435_200_000_000;
@@ -429,10 +446,10 @@ mod tests {
             histories.observe(&update(seconds, tcp_rx));
         }
         let batch = cut(&mut histories, 131, true);
-        let deltas: Vec<u64> = batch.rows.iter().map(|row| row.delta.tcp_rx).collect();
+        let deltas: Vec<u64> = batch.rows.iter().map(|row| row.figures.delta.tcp_rx).collect();
         assert_eq!(deltas, [1000, 700, 300]);
         assert_eq!(deltas.iter().sum::<u64>(), 3000 - 1000);
-        assert_eq!(batch.rows[1].speed_in, Some(700.0 / 10.0));
+        assert_eq!(batch.rows[1].figures.speed_in(), Some(70));
     }
 
     #[test]
@@ -442,7 +459,7 @@ mod tests {
             histories.observe(&update(seconds, tcp_rx));
         }
         let batch = cut(&mut histories, 20, true);
-        assert_eq!(batch.rows[0].delta.tcp_rx, 40);
+        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 40);
         assert_eq!(batch.counter_events.len(), 1);
         assert_eq!(batch.counter_events[0].kind.as_ref(), "reset");
     }
@@ -454,7 +471,7 @@ mod tests {
             histories.observe(&update(seconds, tcp_rx));
         }
         let batch = cut(&mut histories, 20, true);
-        assert_eq!(batch.rows[0].delta.tcp_rx, 300);
+        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 300);
         let kinds: Vec<&str> = batch.counter_events.iter().map(|event| event.kind.as_ref()).collect();
         assert_eq!(kinds, ["reset", "reset_undone"]);
     }
@@ -466,7 +483,7 @@ mod tests {
             histories.observe(&update(seconds, tcp_rx));
         }
         let batch = cut(&mut histories, 20, true);
-        assert_eq!(batch.rows[0].delta.tcp_rx, 500);
+        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 500);
         assert_eq!(batch.counter_events[0].kind.as_ref(), "fall_unknown");
         assert_eq!(batch.counter_events[0].before.tcp_rx, 300_000);
     }
@@ -477,7 +494,7 @@ mod tests {
         first.observe(&update(0, 100));
         first.observe(&update(5, 200));
         let batch = cut(&mut first, 7, true);
-        assert_eq!(batch.rows[0].delta.tcp_rx, 100);
+        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 100);
 
         let mut second = Histories::default();
         second.restore(batch.through, batch.states.iter().map(|(tunnel, state)| (tunnel.clone(), state.as_deref())));
@@ -485,11 +502,11 @@ mod tests {
         second.observe(&update(10, 350));
         let rows = cut(&mut second, 70, true).rows;
         assert_eq!(rows.len(), 1);
-        assert_eq!((rows[0].delta.tcp_rx, rows[0].record_count), (250, 3), "the row is whole, not a part to be added");
+        assert_eq!((rows[0].figures.delta.tcp_rx, rows[0].figures.record_count), (150, 1), "the rest of the minute, to be added");
     }
 
     #[test]
-    fn a_minute_that_the_clock_went_back_to_is_merged_and_not_overwritten() {
+    fn a_minute_that_the_clock_went_back_to_is_added_to() {
         let mut histories = Histories::default();
         for (seconds, tcp_rx) in [(0, 0), (30, 100), (60, 150)] {
             histories.observe(&update(seconds, tcp_rx));
@@ -498,7 +515,7 @@ mod tests {
         back.received_at = at(20);
         histories.observe(&Record::Event(back));
         let rows = cut(&mut histories, 62, true).rows;
-        assert_eq!(rows.iter().map(|row| row.delta.tcp_rx).collect::<Vec<_>>(), [120, 50]);
+        assert_eq!(rows.iter().map(|row| row.figures.delta.tcp_rx).collect::<Vec<_>>(), [120, 50]);
     }
 
     /// The clock goes back by a minute and forward again: the rows of both minutes are whole in the end, also where parts of
@@ -507,16 +524,13 @@ mod tests {
     fn minutes_that_are_lived_through_twice_add_up_however_often_they_are_cut() {
         for cut_often in [false, true] {
             let mut histories = Histories::default();
-            let mut stored: BTreeMap<Timestamp, HistoryRow> = BTreeMap::new();
+            let mut stored: BTreeMap<Timestamp, Figures> = BTreeMap::new();
             let mut store = |histories: &mut Histories, seconds| {
                 for row in cut(histories, seconds, true).rows {
-                    let row = match stored.remove(&row.minute) {
-                        Some(earlier) if row.merge => merged(earlier, row),
-                        _ => row,
-                    };
-                    stored.insert(row.minute, row);
+                    let stored = stored.entry(row.minute).or_default();
+                    *stored = stored.plus(row.figures);
                 }
-                stored.values().map(|row| row.delta.tcp_rx).sum::<u64>()
+                stored.values().map(|figures| figures.delta.tcp_rx).sum::<u64>()
             };
             // Seconds of the wall clock: up to 90, back to 30, and on to 150.
             let walls = (0..=90).step_by(10).chain((30..=150).step_by(10));
@@ -549,7 +563,7 @@ mod tests {
         histories.close_until(at(180));
         let rows = cut(&mut histories, 180, false).rows;
         assert_eq!(
-            rows.iter().map(|row| (row.record_count, row.expected_count)).collect::<Vec<_>>(),
+            rows.iter().map(|row| (row.figures.record_count, row.figures.expected_count)).collect::<Vec<_>>(),
             [(12, 12), (12, 12), (3, 12)]
         );
     }
@@ -573,5 +587,121 @@ mod tests {
         let _ = cut(&mut histories, 7, false);
         let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: at(8) };
         assert!(histories.cut(EventId(2), info, false).is_none());
+    }
+
+    fn accounts(batch: &HistoryBatch) -> Vec<(u64, u64, u64)> {
+        batch.accounts.iter().map(|account| (account.from.tcp_rx, account.to.tcp_rx, account.open.tcp_rx)).collect()
+    }
+
+    #[test]
+    fn a_window_that_is_handed_over_in_parts_expects_no_more_reports_than_a_whole_one() {
+        let mut histories = Histories::default();
+        let mut expected = 0;
+        for step in 0..36 {
+            histories.observe(&update(step * 5, 0));
+            if step % 5 == 3 {
+                let batch = cut(&mut histories, step * 5 + 1, true);
+                expected +=
+                    batch.rows.iter().filter(|row| row.minute == at(60)).map(|row| row.figures.expected_count).sum::<i32>();
+            }
+        }
+        // The last part ended before the minute did.
+        assert_eq!(expected, 11);
+    }
+
+    #[test]
+    fn the_first_figures_of_a_tunnel_are_not_ours_unless_it_is_seen_being_created() {
+        let mut histories = Histories::default();
+        histories.observe(&of_kind(EventKind::Initial, 0, 1_000_000));
+        histories.observe(&update(5, 1_000_010));
+        let batch = cut(&mut histories, 7, true);
+        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 10);
+        assert_eq!(accounts(&batch), [(1_000_000, 1_000_010, 0)]);
+
+        let mut histories = Histories::default();
+        histories.observe(&of_kind(EventKind::Create, 0, 7));
+        histories.observe(&update(5, 17));
+        assert_eq!(cut(&mut histories, 7, true).rows[0].figures.delta.tcp_rx, 17);
+    }
+
+    #[test]
+    fn a_create_event_that_an_update_overtook_still_counts_from_zero() {
+        let mut histories = Histories::default();
+        histories.observe(&update(0, 7));
+        histories.observe(&of_kind(EventKind::Create, 1, 7));
+        histories.observe(&update(5, 17));
+        let batch = cut(&mut histories, 7, true);
+        assert_eq!((batch.rows[0].figures.delta.tcp_rx, accounts(&batch)), (17, vec![(0, 17, 0)]));
+    }
+
+    #[test]
+    fn accounts_go_on_from_batch_to_batch_and_say_what_is_open() {
+        let mut histories = Histories::default();
+        histories.observe(&update(0, 100));
+        histories.observe(&update(50, 150));
+        histories.observe(&update(65, 175));
+        assert_eq!(accounts(&cut(&mut histories, 66, false)), [(100, 175, 25)]);
+        histories.observe(&update(70, 180));
+        assert_eq!(accounts(&cut(&mut histories, 71, true)), [(175, 180, 0)]);
+        histories.observe(&of_kind(EventKind::Delete, 72, 181));
+        assert_eq!(accounts(&cut(&mut histories, 73, true)), [(180, 181, 0)]);
+    }
+
+    #[test]
+    fn a_tunnel_that_comes_back_after_it_was_gone_has_two_accounts_in_a_batch() {
+        let mut histories = Histories::default();
+        for record in [update(0, 100), of_kind(EventKind::Delete, 5, 140), update(10, 900), update(15, 907)] {
+            histories.observe(&record);
+        }
+        let batch = cut(&mut histories, 20, true);
+        assert_eq!((batch.rows[0].figures.delta.tcp_rx, accounts(&batch)), (47, vec![(100, 140, 0), (900, 907, 0)]));
+    }
+
+    #[test]
+    fn a_reset_lasts_where_the_version_says_so() {
+        for (version, moved) in [("v1.8.1", 200), ("v1.8.2", 1_200), ("2.0.0-b10", 1_200), ("nonsense", 200)] {
+            let mut histories = Histories::default();
+            histories.learn_version(EndpointId(1), version);
+            for (seconds, tcp_rx) in [(0, 1_000), (3, 0), (5, 1_200)] {
+                histories.observe(&update(seconds, tcp_rx));
+            }
+            assert_eq!(cut(&mut histories, 20, true).rows[0].figures.delta.tcp_rx, moved, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_restart_of_the_master_explains_what_fell_since() {
+        let mut histories = Histories::default();
+        histories.observe(&update(0, 1_000));
+        histories.observe(&of_kind(EventKind::Initial, 20, 400));
+        histories.observe(&Record::Gap(Gap {
+            id: EventId(NOON + 21 * 10),
+            endpoint: EndpointId(1),
+            instance: InstanceId::from(""),
+            from: at(18),
+            to: at(21),
+            reason: Gap::MASTER_RESTARTED.into(),
+        }));
+        // Growth beyond the old figures is growth: the fall is explained and nothing will take it back.
+        histories.observe(&update(25, 1_100));
+        let batch = cut(&mut histories, 30, true);
+        assert_eq!((batch.counter_events.len(), batch.counter_events[0].kind.as_ref()), (1, "fall_back"));
+        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 700);
+    }
+
+    #[test]
+    fn of_two_followed_ends_the_client_counts_in_totals() {
+        let end = |instance: &str, kind: &str, seconds: i64| {
+            let Record::Event(event) = update(seconds, 5) else { unreachable!() };
+            let peer = Peer { sid: Redacted::from_store("service"), ..Peer::default() };
+            let config = InstanceConfig { kind: Redacted::from_store(kind), peer, ..InstanceConfig::default() };
+            Record::Event(Event { instance: InstanceId::from(instance), config: Some(std::sync::Arc::new(config)), ..event })
+        };
+        let mut histories = Histories::default();
+        histories.observe(&end("aaaa0001", "server", 0));
+        histories.observe(&end("bbbb0002", "client", 1));
+        let rows = cut(&mut histories, 2, true).rows;
+        let counts: Vec<bool> = rows.iter().map(|row| row.in_totals.fleet).collect();
+        assert_eq!(counts, [false, true]);
     }
 }

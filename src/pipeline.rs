@@ -169,8 +169,15 @@ async fn build(
     // The BufferActor and the HistoryWorkerActor know each other: the mailbox is made before its actor.
     let buffer_context = Context::<BufferActor>::new();
     let buffer = buffer_context.address();
-    let history =
-        HistoryWorkerActor::new(recovered.histories, clock.clone(), ids.clone(), buffer.clone().recipient(), is_replay).start();
+    let history = HistoryWorkerActor::new(
+        recovered.histories,
+        clock.clone(),
+        ids.clone(),
+        buffer.clone().recipient(),
+        buffer.clone().recipient(),
+        is_replay,
+    )
+    .start();
     let boundaries = Boundaries::new(settings.timezone, settings.flush_interval);
     buffer_context.run(BufferActor::new(BufferSetup {
         limits: settings.limits,

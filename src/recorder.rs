@@ -9,11 +9,11 @@ use chrono_tz::Tz;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow, ReadBuffered};
+use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow, HistoryScope, ReadBuffered, WaitingHistory};
 use crate::actors::cache::{CacheActor, CacheState, ReadTunnels};
 use crate::actors::endpoints::{Add, Change, ChangeError, EndpointView, EndpointsActor, EndpointsState, List, Remove};
 use crate::actors::flush::{FlushActor, FlushState};
-use crate::actors::history_worker::HistoryWorkerActor;
+use crate::actors::history_worker::{HistoryWorkerActor, ReadWaiting};
 use crate::clock::{SharedClock, Timestamp};
 use crate::event::{EndpointId, TunnelKey, TunnelState};
 use crate::pipeline::{PipelineActor, Shutdown, ShutdownSummary};
@@ -137,6 +137,12 @@ impl RecorderHandle {
             Some(TunnelView { key, state, endpoint_name })
         };
         tunnels.into_iter().filter_map(view).collect()
+    }
+
+    /// History that is not in the database yet: open windows as they stand, closed rows, and what waits to be committed.
+    /// See [`WaitingHistory`] for how to put both together. Nothing if the recorder is stopping.
+    pub async fn waiting_history(&self, scope: HistoryScope) -> WaitingHistory {
+        self.actors.history.send(ReadWaiting(scope)).await.unwrap_or_default()
     }
 
     /// What is received and not in the database yet. Nothing if the recorder is stopping.

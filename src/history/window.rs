@@ -97,11 +97,11 @@ impl Window {
     }
 
     /// Reports that the minute lets expect until `until`, from its start on or from when the tunnel was first heard in it.
-    pub(super) fn expected(&self, interval: Interval, until: Timestamp) -> i32 {
+    pub(super) fn expected(&self, interval: Interval, first: Timestamp, until: Timestamp) -> i32 {
         let Some(learnt) = interval.learnt else { return 0 };
         let end = until.0.min(self.minute.0 + Timestamp::MINUTE);
-        // A window whose first sample came within an interval of its start covers the whole minute.
-        let start = if self.first.0 - self.minute.0 > learnt { self.first.0 - learnt } else { self.minute.0 };
+        // A minute whose first sample came within an interval of its start covers the whole minute.
+        let start = if first.0 - self.minute.0 > learnt { first.0 - learnt } else { self.minute.0 };
         ((end - start).max(0) as f64 / learnt as f64).round() as i32
     }
 }

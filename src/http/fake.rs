@@ -14,13 +14,14 @@ use super::guard::{self, Guard};
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::{routes, server};
-use crate::actors::buffer::FlushAnswer;
+use crate::actors::buffer::{FlushAnswer, WaitingHistory};
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::actors::sse_ingest::IngestState;
 use crate::clock::SystemClock;
 use crate::config::{Config, Sources, Token};
 use crate::endpoint::{Endpoint, EndpointHealth};
 use crate::event::{EndpointId, InstanceId, Record, TunnelKey, TunnelState};
+use crate::query::Scope;
 use crate::query::buffered::{Buffered, Wanted};
 use crate::recorder::TunnelView;
 use crate::status::snapshot::Stats;
@@ -42,6 +43,8 @@ pub(super) struct State {
     pub(super) purged: Vec<String>,
     /// Received and not stored, newest first.
     pub(super) buffered: Vec<Record>,
+    /// History that waits, answer by answer from the last one; the first stays.
+    pub(super) waiting: Vec<WaitingHistory>,
 }
 
 impl RecorderApi for Fake {
@@ -124,6 +127,18 @@ impl RecorderApi for Fake {
         let endpoint = wanted.endpoint.as_ref().and_then(|name| state.endpoints.get(name)).map(|endpoint| endpoint.id);
         let records = state.buffered.iter().filter(|record| wanted.takes(record, endpoint)).take(wanted.limit);
         Ok(Buffered { records: records.cloned().collect(), in_journal_only: 0 })
+    }
+
+    async fn waiting_history(&self, scope: Scope) -> Result<WaitingHistory, Problem> {
+        let mut state = self.0.lock().unwrap();
+        let mut waiting = match state.waiting.as_slice() {
+            [] => WaitingHistory::default(),
+            [one] => one.clone(),
+            [.., _] => state.waiting.pop().unwrap(),
+        };
+        waiting.counting.retain(|row| scope.contains(&row.tunnel));
+        waiting.batches.iter_mut().for_each(|(_, rows)| rows.retain(|row| scope.contains(&row.tunnel)));
+        Ok(waiting)
     }
 }
 

@@ -86,4 +86,8 @@ impl RecorderApi for RecorderHandle {
     async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
         Ok(self.buffered(wanted).await)
     }
+
+    async fn waiting_history(&self, scope: Scope) -> Result<WaitingHistory, Problem> {
+        Ok(self.waiting_history(scope).await)
+    }
 }
