@@ -338,8 +338,12 @@ fn join(earlier: Option<Totals>, later: Totals, many: bool, other_tunnels: bool)
     }
     let tunnels = earlier.tunnels.max(later.tunnels);
     // So many tunnels at once, each for its share of the covered time.
-    let all = |speed: Option<i64>| speed.map(|speed| speed.saturating_mul(i64::from(tunnels.max(1))));
-    Totals { figures, speed_in: all(figures.speed_in()), speed_out: all(figures.speed_out()), tunnels }
+    let speed = |tcp: u64, udp: u64| {
+        let share = figures.covered_ms as f64 / f64::from(tunnels.max(1));
+        (share > 0.0).then(|| (tcp.saturating_add(udp) as f64 * 1e3 / share).round() as i64)
+    };
+    let delta = figures.delta;
+    Totals { figures, speed_in: speed(delta.tcp_rx, delta.udp_rx), speed_out: speed(delta.tcp_tx, delta.udp_tx), tunnels }
 }
 
 fn columns(slots: &[Timestamp], values: &[Option<Totals>]) -> Columns {
