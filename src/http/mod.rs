@@ -4,8 +4,10 @@
 pub mod archive;
 #[cfg(test)]
 mod archive_tests;
+mod connection;
 pub mod document;
 pub mod endpoints;
+mod etag;
 mod events;
 mod failures;
 #[cfg(test)]
@@ -16,6 +18,7 @@ mod health;
 mod history;
 pub mod identity;
 mod login;
+pub mod mirror;
 mod openapi;
 pub mod problem;
 pub mod recorder;
@@ -25,4 +28,5 @@ mod session;
 pub mod starting;
 mod stats;
 mod stored;
+pub mod stream;
 mod tunnels;

@@ -1,13 +1,14 @@
 //! A database in memory that can be told to fail: for tests and for simulations that do not measure a real one.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono_tz::Tz;
 
 use super::{
-    Committed, CounterEvent, EndpointChange, EventBatch, FlushInfo, HistoryBatch, LiveChanges, NewEndpoint, Store, StoreError,
-    StoreErrorKind, Stored,
+    Committed, CounterEvent, EndpointChange, EventBatch, FlushInfo, HistoryBatch, LiveChanges, NewEndpoint, Purge, Store,
+    StoreError, StoreErrorKind, Stored,
 };
 use crate::clock::Timestamp;
 use crate::endpoint::{Endpoint, EndpointHealth};
@@ -16,6 +17,9 @@ use crate::history::audit::StoredAccount;
 use crate::history::calendar::Calendar;
 use crate::history::ladder::{Level, TotalRows, TunnelRows, add, place};
 use crate::id::EventId;
+
+/// Records that one step of a purge looks at.
+const PURGE_STEP: usize = 100;
 
 /// What a call meets instead of success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,24 +302,36 @@ impl Store for MemoryStore {
         })
     }
 
-    fn remove_endpoint(&mut self, id: EndpointId, purge: bool, _: Timestamp) -> Result<(), StoreError> {
+    fn purge(&mut self, id: EndpointId, from: Purge) -> Result<Purge, StoreError> {
+        self.transaction(|inner| {
+            let tables = &mut inner.tables;
+            if let Purge::Events(done) = from {
+                let ahead = tables.records.range((Bound::Excluded(EventId(done)), Bound::Unbounded));
+                let step: Vec<EventId> = ahead.map(|(id, _)| *id).take(PURGE_STEP).collect();
+                if let Some(last) = step.last() {
+                    tables.records.retain(|at, record| at.0 <= done || at > last || record.endpoint() != id);
+                    return Ok(Purge::Events(last.0));
+                }
+            }
+            for rows in &mut tables.history {
+                rows.retain(|(tunnel, _), _| tunnel.endpoint != id);
+            }
+            for rows in &mut tables.history_totals {
+                rows.retain(|(endpoint, _), _| *endpoint != id);
+            }
+            tables.accounts.retain(|tunnel, _| tunnel.endpoint != id);
+            tables.counter_events.retain(|_, event| event.tunnel.endpoint != id);
+            Ok(Purge::Done)
+        })
+    }
+
+    fn remove_endpoint(&mut self, id: EndpointId) -> Result<(), StoreError> {
         self.transaction(|inner| {
             let tables = &mut inner.tables;
             tables.endpoints.remove(&id);
             tables.configs.retain(|tunnel, _| tunnel.endpoint != id);
             tables.samples.retain(|tunnel, _| tunnel.endpoint != id);
             tables.history_states.retain(|tunnel, _| tunnel.endpoint != id);
-            if purge {
-                tables.records.retain(|_, record| record.endpoint() != id);
-                for rows in &mut tables.history {
-                    rows.retain(|(tunnel, _), _| tunnel.endpoint != id);
-                }
-                for rows in &mut tables.history_totals {
-                    rows.retain(|(endpoint, _), _| *endpoint != id);
-                }
-                tables.accounts.retain(|tunnel, _| tunnel.endpoint != id);
-                tables.counter_events.retain(|_, event| event.tunnel.endpoint != id);
-            }
             Ok(())
         })
     }
