@@ -10,6 +10,7 @@ use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, SqliteConn
 
 use super::connection::{Connection, on};
 use super::events::{bigint, text};
+use super::read_ladder::Stretch;
 use crate::clock::Timestamp;
 use crate::event::{Counters, EndpointId, TunnelKey};
 use crate::history::figures::{Figures, Ping, Totals};
@@ -56,7 +57,7 @@ impl Table {
         if self.totals { "endpoint_id, record_time" } else { "endpoint_id, instance_id, record_time" }
     }
 
-    fn select(self) -> String {
+    pub(super) fn select(self) -> String {
         let optional =
             self.optional().map(|(name, there, other)| if there { name.to_owned() } else { format!("{other} AS {name}") });
         format!("SELECT {}, {} FROM {}", COLUMNS.join(", "), optional.join(", "), self.name)
@@ -199,6 +200,11 @@ impl Row {
             record_count: self.record_count,
             expected_count: self.expected_count,
         }
+    }
+
+    /// As answers to people take it.
+    pub(super) fn stretch(&self) -> Stretch {
+        Stretch { start: Timestamp(self.record_time), totals: self.totals() }
     }
 
     fn totals(&self) -> Totals {

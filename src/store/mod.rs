@@ -23,7 +23,9 @@ pub mod pool;
 mod purge;
 mod read;
 mod read_events;
+mod read_export;
 mod read_flushes;
+mod read_ladder;
 mod read_storage;
 mod schema;
 mod upsert_state;
@@ -56,7 +58,9 @@ pub use migrate::migrate;
 pub use purge::Purge;
 pub use read::{EndpointRecord, ReadConnection, TunnelFilter, TunnelRecord};
 pub use read_events::{EventFilter, EventPage, EventRecord, FlushSpan, SCANNED_ROWS_MAX, received_at};
+pub use read_export::{HistoryPage, HistoryPlace};
 pub use read_flushes::{FlushRecord, GapRecord};
+pub use read_ladder::{DayTraffic, StoredBatches, Stretch};
 pub use read_storage::{StorageRecord, TableRecord};
 
 /// Why a batch was cut.
