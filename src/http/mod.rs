@@ -1,11 +1,20 @@
-//! The HTTP interface: who may ask ([`guard`]), what can be asked ([`routes`]), and what the answers look like
-//! ([`document`], [`problem`]).
+//! The HTTP interface: who may ask ([`guard`]), what can be asked ([`routes`], a file for each group), and what the answers
+//! look like ([`document`], [`problem`]).
 
 pub mod document;
+pub mod endpoints;
+#[cfg(test)]
+mod fake;
+mod flush;
 pub mod guard;
+mod health;
 pub mod identity;
+mod openapi;
+pub mod page;
 pub mod problem;
 pub mod recorder;
 pub mod routes;
 pub mod server;
 pub mod starting;
+mod stats;
+mod tunnels;

@@ -7,15 +7,15 @@
 use std::io::Write;
 use std::sync::LazyLock;
 
-use actix_web::http::header::{
-    self, ContentEncoding, ETag, EntityTag, Header, HeaderValue, IfNoneMatch, Preference, Quality,
-};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, ContentEncoding, ETag, EntityTag, Header, HeaderValue, IfNoneMatch, Preference, Quality};
 use actix_web::{HttpRequest, HttpResponse, web};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 use super::problem::Problem;
+use super::routes::resource;
 
 /// What a browser may do with the page: run and show what comes from here, ask nobody else, and be framed by nobody. Text
 /// cannot become markup or script, even by mistake.
@@ -62,14 +62,14 @@ const FILES: &[(&str, &[u8])] = files![
 
 static SITE: LazyLock<Site> = LazyLock::new(Site::new);
 
-/// Adds the page's routes. `POST /login` is another's: these answer GET alone.
+/// Adds the page's routes. Of `/login` this answers GET alone: what it sends is another's.
 pub fn configure(config: &mut web::ServiceConfig) {
     config
-        .route("/", web::get().to(|request: HttpRequest| fixed(request, "index.html")))
+        .service(resource("/").get(|request: HttpRequest| fixed(request, "index.html")))
         .route("/login", web::get().to(|request: HttpRequest| fixed(request, "login.html")))
-        .route("/assets/login.css", web::get().to(|request: HttpRequest| fixed(request, "login.css")))
-        .route("/assets/login.js", web::get().to(|request: HttpRequest| fixed(request, "login.js")))
-        .route("/assets/{version}/{name:.*}", web::get().to(versioned));
+        .service(resource("/assets/login.css").get(|request: HttpRequest| fixed(request, "login.css")))
+        .service(resource("/assets/login.js").get(|request: HttpRequest| fixed(request, "login.js")))
+        .service(resource("/assets/{version}/{name:.*}").get(versioned));
 }
 
 /// A file under a name that stays: whether it has changed is asked each time.
@@ -111,7 +111,7 @@ fn answer(request: &HttpRequest, name: &str, kept: &'static str) -> Result<HttpR
 }
 
 fn missing(request: &HttpRequest) -> Problem {
-    Problem::new(actix_web::http::StatusCode::NOT_FOUND, format!("there is nothing at {}", request.path()))
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", request.path()))
 }
 
 fn accepts_gzip(request: &HttpRequest) -> bool {

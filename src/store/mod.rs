@@ -5,6 +5,7 @@
 //!
 //! [`DieselStore`] is the one store there is: SQLite or PostgreSQL, one schema, one file per group of tables.
 
+mod backup;
 mod check;
 mod connection;
 mod diesel_store;
@@ -33,6 +34,7 @@ use crate::endpoint::{ApiKey, Endpoint, EndpointHealth};
 use crate::event::{Counters, EndpointId, InstanceConfig, Record, Sample, TunnelKey, TunnelState};
 use crate::id::EventId;
 
+pub use backup::{BackupError, Copied, Lineage, Restored, back_up, beside, restore};
 pub use check::DatabaseReport;
 pub use connection::{DatabaseUrl, postgres_parts};
 use diesel_store::Writing;
