@@ -98,7 +98,7 @@ fn answer(request: &HttpRequest, name: &str, kept: &'static str) -> Result<HttpR
         .insert_header(ETag(tag))
         .insert_header((header::CACHE_CONTROL, kept))
         .insert_header((header::VARY, HeaderValue::from_static("accept-encoding")))
-        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY));
     if known {
         return Ok(response.finish());
     }
