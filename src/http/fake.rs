@@ -16,6 +16,7 @@ use super::{routes, server};
 use crate::actors::buffer::FlushAnswer;
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::actors::sse_ingest::IngestState;
+use crate::clock::SystemClock;
 use crate::config::Token;
 use crate::endpoint::{Endpoint, EndpointHealth};
 use crate::event::{EndpointId, InstanceId, TunnelKey, TunnelState};
@@ -23,6 +24,8 @@ use crate::recorder::TunnelView;
 use crate::status::snapshot::Stats;
 use crate::store::{EndpointChange, NewEndpoint};
 
+/// What the app says that it is.
+pub(super) const IDENTITY: &str = "0123456789abcdef";
 /// The API key of the fake's endpoint; no answer may hold it.
 pub(super) const KEY: &str = "fa4ec0de000000000000000000000000";
 
@@ -126,12 +129,12 @@ pub(super) fn app<R: RecorderApi>(
         InitError = (),
     >,
 > {
-    let guard = Guard::new(token.and_then(Token::new).as_ref());
+    let guard = Guard::new(token.and_then(Token::new).as_ref(), IDENTITY, Arc::new(SystemClock));
     App::new()
         .app_data(web::Data::new(guard))
         .app_data(web::Data::new(recorder))
         .wrap(middleware::from_fn(guard::check))
-        .wrap(server::headers("0123456789abcdef"))
+        .wrap(server::headers(IDENTITY))
         .configure(routes::configure::<R>)
 }
 

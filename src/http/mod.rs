@@ -3,18 +3,21 @@
 
 pub mod document;
 pub mod endpoints;
+mod failures;
 #[cfg(test)]
 mod fake;
 mod flush;
 pub mod guard;
 mod health;
 pub mod identity;
+mod login;
 mod openapi;
 pub mod page;
 pub mod problem;
 pub mod recorder;
 pub mod routes;
 pub mod server;
+mod session;
 pub mod starting;
 mod stats;
 mod tunnels;

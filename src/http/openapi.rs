@@ -12,7 +12,7 @@ use utoipa::{Modify, OpenApi as _};
 
 use super::problem::{self, Problem};
 use super::routes::resource;
-use super::{endpoints, flush, health, stats, tunnels};
+use super::{endpoints, flush, health, login, stats, tunnels};
 
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
@@ -30,6 +30,8 @@ use super::{endpoints, flush, health, stats, tunnels};
         endpoints::trust_endpoint,
         tunnels::list_tunnels,
         flush::flush,
+        login::log_in,
+        login::log_out,
         openapi,
     ),
     components(schemas(Problem)),
@@ -42,6 +44,7 @@ const ANY_OPERATION: &[(&str, &str, &str)] = &[
     ("400", "BadRequest", "The request cannot be understood; the detail says why"),
     ("401", "Unauthorized", "`http.token` is set, and this request does not know it"),
     ("403", "Forbidden", "Sent by a foreign page, or to a name that is not this machine's"),
+    ("429", "TooMany", "Too many wrong tokens came from this address; `Retry-After` says how long to wait"),
     ("503", "Unavailable", "The recorder waits for its database, or stops"),
 ];
 /// Problems that an operation with a body may answer.

@@ -35,6 +35,8 @@ fn examples() -> Vec<(&'static str, &'static str, &'static str, Option<Value>, u
         ("GET", "/api/v1/tunnels", "/api/v1/tunnels?endpoint=tokyo", None, 200),
         ("GET", "/api/v1/tunnels", "/api/v1/tunnels?endpoint=paris", None, 404),
         ("POST", "/api/v1/flush", "/api/v1/flush", None, 200),
+        ("POST", "/login", "/login", None, 400),
+        ("POST", "/logout", "/logout", None, 303),
     ]
 }
 

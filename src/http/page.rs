@@ -154,13 +154,7 @@ impl File {
             "index.html" => web::Bytes::from(index(&String::from_utf8_lossy(content), version)),
             _ => web::Bytes::from_static(content),
         };
-        Self {
-            name,
-            media_type: media_type(name),
-            digest: hex(&Sha256::digest(&plain)),
-            compressed: gzip(&plain).into(),
-            plain,
-        }
+        Self { name, media_type: media_type(name), digest: hex(&Sha256::digest(&plain)), compressed: gzip(&plain).into(), plain }
     }
 }
 

@@ -40,7 +40,11 @@ fn strings() -> BTreeMap<String, BTreeMap<String, String>> {
 
 /// The modules that are our own.
 fn sources() -> impl Iterator<Item = (&'static str, String)> {
-    FILES.iter().map(|(name, _)| *name).filter(|name| is_module(name) && !name.starts_with("vendor/")).map(|name| (name, text(name)))
+    FILES
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| is_module(name) && !name.starts_with("vendor/"))
+        .map(|name| (name, text(name)))
 }
 
 /// What stands between `before` and the next `after`, wherever `before` occurs.
@@ -160,7 +164,9 @@ async fn every_text_is_there_in_both_languages_with_the_same_values() {
 async fn the_code_uses_the_texts_that_there_are_and_no_others() {
     let strings = strings();
     let code: String = sources().filter(|(name, _)| *name != "strings.js").map(|(_, text)| text).collect();
-    for name in between(&code, "t(\"", '"').filter(|name| name.chars().all(|letter| letter.is_alphanumeric() || "._".contains(letter))) {
+    for name in
+        between(&code, "t(\"", '"').filter(|name| name.chars().all(|letter| letter.is_alphanumeric() || "._".contains(letter)))
+    {
         let called = code.contains(&format!(" t(\"{name}\"")) || code.contains(&format!("(t(\"{name}\""));
         assert!(!called || strings.contains_key(name), "t(\"{name}\") has no text");
     }

@@ -129,7 +129,7 @@ async fn before_the_recorder_has_started_everything_says_what_it_waits_for() {
 #[actix_rt::test]
 async fn the_guard_stands_before_every_route_and_answers_carry_the_headers() {
     let app = test::init_service(app(Fake::default(), Some("right"))).await;
-    for path in ["/api/v1/stats", "/api/v1/endpoints", "/", "/nothing"] {
+    for path in ["/api/v1/stats", "/api/v1/endpoints", "/nothing"] {
         let request = test::TestRequest::get().uri(path).insert_header((header::HOST, "panel.example")).to_request();
         let response = app.call(request).await;
         assert_eq!(response.as_ref().unwrap().headers().get("tidegate-database").unwrap(), "0123456789abcdef");
@@ -145,4 +145,39 @@ async fn the_guard_stands_before_every_route_and_answers_carry_the_headers() {
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers().get("tidegate-database").unwrap(), "0123456789abcdef");
     assert_eq!(response.headers().get("cache-control").unwrap(), "no-store");
+}
+
+/// A form as a browser sends it, and the answer's `Location` and cookie.
+async fn send_form(path: &str, form: &str, proto: &str, cookie: &str) -> (u16, String, String) {
+    let app = test::init_service(app(Fake::default(), Some("right"))).await;
+    let request = test::TestRequest::post()
+        .uri(path)
+        .insert_header((header::HOST, "panel.example"))
+        .insert_header((header::ORIGIN, "https://panel.example"))
+        .insert_header((header::CONTENT_TYPE, "application/x-www-form-urlencoded"))
+        .insert_header((header::X_FORWARDED_PROTO, proto))
+        .insert_header((header::COOKIE, cookie))
+        .set_payload(form.to_owned());
+    let response = app.call(request.to_request()).await.unwrap();
+    let text = |name| response.headers().get(name).map_or(String::new(), |value| value.to_str().unwrap().to_owned());
+    (response.status().as_u16(), text(header::LOCATION), text(header::SET_COOKIE))
+}
+
+#[actix_rt::test]
+async fn the_form_gives_a_cookie_that_scripts_and_other_sites_do_not_have() {
+    let (status, location, cookie) = send_form("/login", "token=right", "https", "").await;
+    assert_eq!((status, location.as_str()), (303, "/"));
+    let id = cookie.strip_prefix("tidegate-0123456789abcdef=").unwrap().split(';').next().unwrap();
+    assert_eq!(id.len(), 64);
+    for attribute in ["HttpOnly", "SameSite=Strict", "Secure", "Path=/", "Max-Age=2592000"] {
+        assert!(cookie.split("; ").any(|part| part == attribute), "{attribute}: {cookie}");
+    }
+    let (.., cookie) = send_form("/login", "token=right", "http", "").await;
+    assert!(!cookie.contains("Secure"), "else the browser would not send it back over http: {cookie}");
+    let (status, location, cookie) = send_form("/login", "token=wrong", "https", "").await;
+    assert_eq!((status, location.as_str(), cookie.as_str()), (303, "/login?failed=1", ""));
+    for form in ["", "token=right&more=1", "password=right", &format!("token={}", "x".repeat(2_000))] {
+        assert_eq!(send_form("/login", form, "https", "").await.0, 400, "{form}");
+    }
+    assert_eq!(send_form("/logout", "", "https", "").await.0, 401);
 }
