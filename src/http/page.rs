@@ -51,6 +51,7 @@ const FILES: &[(&str, &[u8])] = files![
     "ui.js",
     "table.js",
     "chart.js",
+    "traffic.js",
     "ansi.js",
     "dialogs.js",
     "overview.js",

@@ -85,7 +85,11 @@ impl Browser {
         });
         found.unwrap_or_else(|| {
             let text = self.run("return document.body.innerText");
-            panic!("not within {PATIENCE:?}: {what}: {expression}\n{}\nconsole: {:?}", text.as_str().unwrap_or_default(), self.console())
+            panic!(
+                "not within {PATIENCE:?}: {what}: {expression}\n{}\nconsole: {:?}",
+                text.as_str().unwrap_or_default(),
+                self.console()
+            )
         })
     }
 
@@ -105,12 +109,15 @@ impl Browser {
     /// Clicks on the button or link that shows this text.
     pub fn click_text(&self, text: &str) {
         // What an open dialog covers cannot be meant.
-        let xpath = format!("//dialog//button[normalize-space()={text:?}]|//*[self::button or self::a][normalize-space()={text:?}][not(//dialog)]");
+        let xpath = format!(
+            "//dialog//button[normalize-space()={text:?}]|//*[self::button or self::a][normalize-space()={text:?}][not(//dialog)]"
+        );
         let found = wait(PATIENCE, || {
             let found = self.session_command("POST", "/elements", &json!({"using": "xpath", "value": xpath}));
             found[0][ELEMENT].as_str().map(str::to_owned)
         });
-        let element = found.unwrap_or_else(|| panic!("nothing to click says {text:?}\n{}", self.run("return document.body.innerText")));
+        let element =
+            found.unwrap_or_else(|| panic!("nothing to click says {text:?}\n{}", self.run("return document.body.innerText")));
         self.session_command("POST", &format!("/element/{element}/click"), &json!({}));
     }
 

@@ -88,5 +88,8 @@ fn converse(
     }
     let (status, body) = if path.ends_with("/instances") { ("200 OK", instances) } else { ("404 Not Found", "{}") };
     let length = body.len();
-    write!(connection, "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+    write!(
+        connection,
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
 }

@@ -15,7 +15,7 @@ const { a, button, div, header, main, nav, p, span } = tags;
 /** The view that an address names: its component and properties, which tunnels it needs, and its title. */
 export function route(hash) {
     const [view, ...parts] = hash.replace(/^#?\/?/, "").split("/").map(decoded);
-    if (view === "endpoint" && parts[0]) return { view: Endpoint, props: { name: parts[0] }, scope: parts[0], title: parts[0], under: "" };
+    if (view === "endpoint" && parts[0]) return { view: Endpoint, props: { name: parts[0] }, scope: `${parts[0]}/`, title: parts[0], under: "" };
     if (view === "tunnel" && parts[0] && parts[1]) {
         const [endpoint, id] = parts;
         return { view: Tunnel, props: { endpoint, id }, scope: `${endpoint}/${id}`, title: `${endpoint}/${id}`, under: "tunnels" };

@@ -107,3 +107,8 @@ export function day(time) {
 export function month(time) {
     return formatter(Intl.DateTimeFormat, { month: "short", year: "numeric" }).format(time);
 }
+
+/** The sum of what is known, null if nothing is. */
+export function sum(values) {
+    return values.reduce((total, value) => ((value ?? null) === null ? total : (total ?? 0) + value), null);
+}

@@ -3,7 +3,7 @@ import { h } from "./vendor/preact.mjs";
 import { get } from "./api.js";
 import { fleetChart } from "./traffic.js";
 import { addEndpoint } from "./dialogs.js";
-import { bytes, count, duration, percent, rate } from "./format.js";
+import { bytes, count, duration, percent, rate, sum } from "./format.js";
 import { t, word } from "./i18n.js";
 import { natural, Table } from "./table.js";
 import { Card, Flow, Heading, Icon, Loaded, mood, Name, Since, Status, tags, Tile } from "./ui.js";
@@ -51,11 +51,6 @@ function Attention({ state }) {
                 div(null, href ? a({ href }, text) : span({ class: "strong" }, text), detail && div({ class: "muted clamp", dir: "auto" }, detail))))));
 }
 
-/** The sum of what is known, null if nothing is. */
-export function sum(values) {
-    return values.reduce((total, value) => ((value ?? null) === null ? total : (total ?? 0) + value), null);
-}
-
 function Tiles({ state, fleet }) {
     const endpoints = [...state.endpoints.values()];
     const { optimized_storage: storage } = state.stats;
@@ -82,16 +77,18 @@ function columns(today) {
     return [
         {
             id: "name", title: t("endpoint"), class: "main", sort: (row) => natural(row.name),
-            cell: (row) => a({ href: endpointHref(row.name), class: "row-link" }, h(Name, { text: row.name })),
+            cell: (row) => a({ href: endpointHref(row.name), class: "row-link" }, h(Name, { text: row.name }),
+                span({ class: "below phone" }, h(Status, row))),
         },
         {
-            id: "status", title: t("status"), class: "status-cell", sort: (row) => SEVERITY[mood(row.status, row.paused)],
+            id: "status", title: t("status"), class: "status-cell narrow", sort: (row) => SEVERITY[mood(row.status, row.paused)],
             cell: (row) => h(Status, row),
         },
         { id: "since", title: t("since"), class: "wide", sort: (row) => row.since, descending: true, cell: (row) => h(Since, { time: row.since }) },
         { id: "tunnels", title: t("tunnels"), class: "number narrow", sort: (row) => row.tunnels, descending: true, cell: (row) => count(row.tunnels) },
-        { id: "in", title: `↓ ${t("now_short")}`, class: "number", sort: (row) => row.rate_in, descending: true, cell: (row) => rate(row.rate_in) },
-        { id: "out", title: `↑ ${t("now_short")}`, class: "number", sort: (row) => row.rate_out, descending: true, cell: (row) => rate(row.rate_out) },
+        { id: "now", title: t("now_head"), class: "number phone", sort: (row) => sum([row.rate_in, row.rate_out]), descending: true, cell: (row) => h(Flow, { received: rate(row.rate_in), sent: rate(row.rate_out) }) },
+        { id: "in", title: `↓ ${t("now_short")}`, class: "number narrow", sort: (row) => row.rate_in, descending: true, cell: (row) => rate(row.rate_in) },
+        { id: "out", title: `↑ ${t("now_short")}`, class: "number narrow", sort: (row) => row.rate_out, descending: true, cell: (row) => rate(row.rate_out) },
         { id: "today_in", title: `↓ ${t("today")}`, class: "number wide", sort: (row) => of(row.name, "in"), descending: true, cell: (row) => bytes(of(row.name, "in")) },
         { id: "today_out", title: `↑ ${t("today")}`, class: "number wide", sort: (row) => of(row.name, "out"), descending: true, cell: (row) => bytes(of(row.name, "out")) },
         { id: "version", title: t("version"), class: "wider", sort: (row) => row.version && natural(row.version), cell: (row) => h(Name, { text: row.version }) },

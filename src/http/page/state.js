@@ -1,14 +1,20 @@
 // What is known of the recorder, kept up to date by its stream.
 import { get, query } from "./api.js";
 
-/** Time without a message after which what is shown is called stale, in milliseconds. */
-const STALE_AFTER = 10_000;
+/** Time without a message after which is asked whether the recorder is there, in milliseconds: there may be nothing to tell. */
+const ASK_AFTER = 10_000;
+/** Time after which it should have answered, in milliseconds. */
+const ANSWER_WITHIN = 5_000;
+/** Time without a message after which the stream is begun anew, in milliseconds: a connection can die without a word. */
+const ANEW_AFTER = 60_000;
 /** Pause before a stream that was refused is asked for again, in milliseconds. */
 const AGAIN_AFTER = 3_000;
 
 /** The state; read it, and call `follow` to choose which tunnels are in it. */
 export const state = {
     stats: null,
+    /** When the stats came, in milliseconds since 1970: they are not sent again while nothing but time has passed. */
+    statsAt: 0,
     endpoints: new Map(),
     tunnels: new Map(),
     alerts: [],
@@ -46,28 +52,32 @@ export function touch() {
 export const tunnelKey = (endpoint, id) => `${endpoint}/${id}`;
 
 function apply(message, whole) {
-    if (message.stats) state.stats = message.stats;
+    if (message.stats) Object.assign(state, { stats: message.stats, statsAt: Date.now() });
     if (whole) {
         state.endpoints = new Map();
         state.tunnels = new Map();
         state.loaded = true;
     }
-    for (const endpoint of message.endpoints ?? []) state.endpoints.set(endpoint.name, endpoint);
+    // What is removed and told of in one message is back.
     for (const name of message.removed_endpoints ?? []) state.endpoints.delete(name);
-    for (const tunnel of message.tunnels ?? []) state.tunnels.set(tunnelKey(tunnel.endpoint, tunnel.instance_id), tunnel);
+    for (const endpoint of message.endpoints ?? []) state.endpoints.set(endpoint.name, endpoint);
     for (const [endpoint, id] of message.removed_tunnels ?? []) state.tunnels.delete(tunnelKey(endpoint, id));
+    for (const tunnel of message.tunnels ?? []) state.tunnels.set(tunnelKey(tunnel.endpoint, tunnel.instance_id), tunnel);
     if (message.alerts) state.alerts = message.alerts;
-    state.heard = Date.now();
+    told = Date.now();
+    state.heard = told;
     state.link = "live";
     state.reason = null;
     changed();
 }
 
 let scope = null;
+/** When the stream told something, in milliseconds since 1970. */
+let told = 0;
 let source = null;
 let again = null;
 
-/** Follows these tunnels: `none`, `all`, an endpoint's name, or `ENDPOINT/ID`. */
+/** Follows these tunnels: `none`, `all`, `ENDPOINT/` or `ENDPOINT/ID`. */
 export function follow(wanted) {
     if (wanted === scope) return;
     scope = wanted;
@@ -121,12 +131,32 @@ async function read(wanted) {
     return { stats, endpoints, tunnels };
 }
 
+let asking = false;
+
+/** Without a message for a while: is nothing to be told, or is nobody there? */
+async function ask() {
+    asking = true;
+    try {
+        const answer = await fetch("/healthz", { signal: AbortSignal.timeout(ANSWER_WITHIN) });
+        if (answer.ok && source.readyState === EventSource.OPEN) Object.assign(state, { heard: Date.now(), link: "live" });
+        if (Date.now() - told > ANEW_AFTER) open();
+    } catch {
+        state.link = "stale";
+        open();
+    }
+    asking = false;
+}
+
 setInterval(() => {
-    const link = state.link;
-    if (link === "live" && Date.now() - state.heard > STALE_AFTER) state.link = "stale";
+    if (document.hidden) return;
+    if (!asking && state.link !== "connecting" && Date.now() - state.heard > ASK_AFTER) ask();
     // Times such as "3 min ago" and the countdown move on without a message too.
     changed();
 }, 1_000);
 
-// A page that slept has missed messages without an error.
-addEventListener("online", () => scope !== null && open());
+// A page that nobody sees needs no stream: browsers allow six connections to an origin, over all its tabs.
+document.addEventListener("visibilitychange", () => {
+    if (scope === null) return;
+    if (document.hidden) source.close();
+    else open();
+});

@@ -47,10 +47,14 @@ function Saved({ sizes }) {
         p({ class: "muted" }, t("writes_saved", { times: count(Math.round(each / Math.max(1, ours))) })));
 }
 
-function Buffer({ stats }) {
+/** Seconds that grow by themselves, since the stats were sent. */
+const grown = (seconds, { statsAt }) => (seconds ?? null) === null ? null : seconds + (Date.now() - statsAt) / 1000;
+
+function Buffer({ state }) {
+    const { stats } = state;
     const storage = stats.optimized_storage;
     const boundary = storage.next_boundary && new Date(storage.next_boundary);
-    const waits = storage.buffer_size > 0 ? duration(storage.oldest_unflushed_s) : null;
+    const waits = storage.buffer_size > 0 ? duration(grown(storage.oldest_unflushed_s, state)) : null;
     return h(Card, { title: t("buffer"), aside: button({ class: "button primary", onclick: flushNow }, t("flush_now")) },
         div({ class: "buffer" },
             h(Tank, { size: storage.buffer_size, most: storage.max_buffer_size, usage: storage.buffer_usage_pct }),
@@ -99,22 +103,23 @@ function Sizes({ sizes, stats }) {
             ],
         }),
         div({ key: "tables", class: "scroll" }, table({ class: "plain" },
-            thead(null, tr(null, th(null, t("table")), th({ class: "number" }, t("size")), th({ class: "number" }, t("rows")), th(null, t("oldest")), th(null, t("retention")), th({ class: "wide", "aria-hidden": "true" }))),
+            thead(null, tr(null, th(null, t("table")), th({ class: "number" }, t("size")), th({ class: "number" }, t("rows")), th({ class: "narrow" }, t("oldest")), th(null, t("retention")), th({ class: "wide", "aria-hidden": "true" }))),
             tbody(null, byUse.map((one) => tr({ key: one.name },
                 td(null, one.name),
                 td({ class: "number" }, bytes(one.bytes)),
                 td({ class: "number" }, count(one.rows)),
-                td(null, h(Since, { time: one.oldest })),
+                td({ class: "narrow" }, h(Since, { time: one.oldest })),
                 td(null, retention(one.retention_s)),
                 td({ class: "wide spark", "aria-hidden": "true" }, div({ style: { width: `${((one.bytes ?? 0) / largest) * 100}%` } }))))))),
     ];
 }
 
-function Process({ stats: { process, mode } }) {
+function Process({ state }) {
+    const { process, mode } = state.stats;
     return h(Card, { title: t("process") }, h(Facts, {
         facts: [
             [t("version"), process?.version],
-            [t("uptime"), duration(process?.uptime_s)],
+            [t("uptime"), duration(grown(process?.uptime_s, state))],
             [t("memory"), bytes(process?.rss_bytes)],
             [t("mode"), word("mode", mode)],
         ],
@@ -129,7 +134,7 @@ export function Storage({ state }) {
     return [
         h(Heading, { key: "head" }, t("storage")),
         !database.ok && database.error && h(Notice, { key: "database" }, `${t("database_failing")}: ${database.error}`),
-        h(Buffer, { key: "buffer", stats }),
+        h(Buffer, { key: "buffer", state }),
         h(Card, { key: "flushes", title: t("last_flushes") }, h(Loaded, {
             of: "flushes", every: FLUSHES_EVERY, load: (signal) => get(`flushes?limit=${FLUSHES_SHOWN}`, signal), view: FlushTable,
         })),
@@ -139,7 +144,7 @@ export function Storage({ state }) {
                 sizes && h(Card, { title: t("database") }, h(Sizes, { sizes, stats })),
                 div({ class: "stack" },
                     sizes && h(Card, { title: t("write_transactions") }, h(Saved, { sizes })),
-                    h(Process, { stats }))),
+                    h(Process, { state }))),
         }),
     ];
 }

@@ -32,6 +32,7 @@ export default {
     "no": { "en": "no", "zh": "否" },
     "now": { "en": "just now", "zh": "刚刚" },
     "now_short": { "en": "now", "zh": "当前" },
+    "now_head": { "en": "Now", "zh": "当前" },
     "today": { "en": "today", "zh": "今日" },
     "total": { "en": "total", "zh": "累计" },
     "received": { "en": "Received", "zh": "接收" },

@@ -1,5 +1,5 @@
 // A table of many rows: searched, sorted, and only drawn where it is seen. It scrolls with the page.
-import { Component, createRef, h } from "./vendor/preact.mjs";
+import { Component, createRef } from "./vendor/preact.mjs";
 import { t } from "./i18n.js";
 import { count } from "./format.js";
 import { tags } from "./ui.js";

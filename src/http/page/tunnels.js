@@ -1,9 +1,9 @@
 // All tunnels, and the table of tunnels that an endpoint's view has too.
 import { Component, h } from "./vendor/preact.mjs";
-import { bytes, count, millis, rate } from "./format.js";
+import { bytes, count, millis, rate, sum } from "./format.js";
 import { t, word } from "./i18n.js";
 import { natural, Table } from "./table.js";
-import { Heading, mood, Name, Status, tags } from "./ui.js";
+import { Flow, Heading, mood, Name, Status, tags } from "./ui.js";
 
 const { a, div, option, p, select, span } = tags;
 
@@ -27,11 +27,15 @@ function columns(withEndpoint) {
         {
             id: "name", title: t("tunnel"), class: "main", sort: (row) => natural(row.alias || row.instance_id),
             cell: (row) => a({ href: tunnelHref(row), class: "row-link" }, h(Name, { text: row.alias || row.instance_id }),
-                span({ class: "below" }, withEndpoint && [h(Name, { text: row.endpoint }), " · "], word("type", row.type))),
+                span({ class: "below" }, span({ class: "phone" }, h(Status, row), " · "), withEndpoint && [h(Name, { text: row.endpoint }), " · "], word("type", row.type))),
         },
-        { id: "status", title: t("status"), class: "status-cell", sort: (row) => SEVERITY[mood(row.status)], cell: (row) => h(Status, row) },
-        number("in", `↓ ${t("now_short")}`, (row) => row.rate_in, rate),
-        number("out", `↑ ${t("now_short")}`, (row) => row.rate_out, rate),
+        { id: "status", title: t("status"), class: "status-cell narrow", sort: (row) => SEVERITY[mood(row.status)], cell: (row) => h(Status, row) },
+        {
+            id: "now", title: t("now_head"), class: "number phone", descending: true, sort: (row) => sum([row.rate_in, row.rate_out]),
+            cell: (row) => h(Flow, { received: rate(row.rate_in), sent: rate(row.rate_out) }),
+        },
+        number("in", `↓ ${t("now_short")}`, (row) => row.rate_in, rate, "narrow"),
+        number("out", `↑ ${t("now_short")}`, (row) => row.rate_out, rate, "narrow"),
         number("ping", t("ping"), (row) => row.ping, millis, "narrow"),
         number("pool", t("pool"), (row) => row.pool, count, "wide"),
         number("connections", t("connections"), connections, count, "wide"),
