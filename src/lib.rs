@@ -104,6 +104,7 @@ pub mod journaling;
 pub mod live;
 pub mod pipeline;
 pub mod production;
+pub mod query;
 pub mod recorder;
 pub mod recovery;
 pub mod redact;

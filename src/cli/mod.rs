@@ -9,12 +9,14 @@ mod completions;
 pub mod database;
 mod demo;
 mod endpoint;
+mod events;
 pub mod exit;
 mod flush;
 pub mod logging;
 mod migrate;
 pub mod output;
 pub mod place;
+mod question;
 mod replay;
 mod restore;
 mod run;
@@ -78,6 +80,8 @@ enum Command {
     Endpoint(endpoint::Endpoint),
     /// Lists tunnels, or shows one
     Tunnels(tunnels::Tunnels),
+    /// Shows events, newest first
+    Events(events::Events),
     /// Writes what is buffered to the database, now
     Flush(flush::Flush),
     /// Feeds recorded streams through the same path as live ones
@@ -134,6 +138,7 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Stats(command) => command.execute(&config).await,
         Command::Endpoint(command) => command.execute(&config).await,
         Command::Tunnels(command) => command.execute(&config).await,
+        Command::Events(command) => command.execute(&config).await,
         Command::Flush(command) => command.execute(&config).await,
         Command::Replay(command) => command.execute(&config).await,
         Command::Backup(command) => command.execute(&config).await,

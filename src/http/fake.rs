@@ -9,6 +9,7 @@ use actix_web::http::header;
 use actix_web::{App, middleware, test, web};
 use serde_json::{Value, json};
 
+use super::archive::Archive;
 use super::guard::{self, Guard};
 use super::problem::Problem;
 use super::recorder::RecorderApi;
@@ -17,12 +18,13 @@ use crate::actors::buffer::FlushAnswer;
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::actors::sse_ingest::IngestState;
 use crate::clock::SystemClock;
-use crate::config::Token;
+use crate::config::{Config, Sources, Token};
 use crate::endpoint::{Endpoint, EndpointHealth};
-use crate::event::{EndpointId, InstanceId, TunnelKey, TunnelState};
+use crate::event::{EndpointId, InstanceId, Record, TunnelKey, TunnelState};
+use crate::query::buffered::{Buffered, Wanted};
 use crate::recorder::TunnelView;
 use crate::status::snapshot::Stats;
-use crate::store::{EndpointChange, NewEndpoint};
+use crate::store::{DieselStore, EndpointChange, NewEndpoint};
 
 /// What the app says that it is.
 pub(super) const IDENTITY: &str = "0123456789abcdef";
@@ -38,6 +40,8 @@ pub(super) struct State {
     pub(super) endpoints: BTreeMap<String, Endpoint>,
     pub(super) broken: Option<String>,
     pub(super) purged: Vec<String>,
+    /// Received and not stored, newest first.
+    pub(super) buffered: Vec<Record>,
 }
 
 impl RecorderApi for Fake {
@@ -114,6 +118,34 @@ impl RecorderApi for Fake {
         };
         Ok(self.0.lock().unwrap().endpoints.values().map(view).collect())
     }
+
+    async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
+        let state = self.0.lock().unwrap();
+        let endpoint = wanted.endpoint.as_ref().and_then(|name| state.endpoints.get(name)).map(|endpoint| endpoint.id);
+        let records = state.buffered.iter().filter(|record| wanted.takes(record, endpoint)).take(wanted.limit);
+        Ok(Buffered { records: records.cloned().collect(), in_journal_only: 0 })
+    }
+}
+
+thread_local! {
+    /// The directory of the test's database; it goes with the test's thread.
+    static DIRECTORY: tempfile::TempDir = tempfile::tempdir().unwrap();
+}
+
+/// The configuration of a database that may have been made by [`store`].
+pub(super) fn config() -> Config {
+    let path = DIRECTORY.with(|directory| directory.path().join("t.db"));
+    let database_url = Some(format!("sqlite:{}", path.display()));
+    Config::load(&Sources { database_url, ..Sources::default() }).unwrap()
+}
+
+/// The test's database for writing.
+pub(super) fn store() -> DieselStore {
+    DieselStore::open(&config().database, 100, Arc::new(SystemClock)).unwrap()
+}
+
+fn archive() -> Archive {
+    Archive::new(&config())
 }
 
 /// The app as the server builds it.
@@ -133,6 +165,7 @@ pub(super) fn app<R: RecorderApi>(
     App::new()
         .app_data(web::Data::new(guard))
         .app_data(web::Data::new(recorder))
+        .app_data(web::Data::new(archive()))
         .wrap(middleware::from_fn(guard::check))
         .wrap(server::headers(IDENTITY))
         .configure(routes::configure::<R>)

@@ -12,7 +12,7 @@ use utoipa::{Modify, OpenApi as _};
 
 use super::problem::{self, Problem};
 use super::routes::resource;
-use super::{endpoints, flush, health, login, stats, tunnels};
+use super::{endpoints, events, flush, health, login, stats, stored, tunnels};
 
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
@@ -30,6 +30,10 @@ use super::{endpoints, flush, health, login, stats, tunnels};
         endpoints::trust_endpoint,
         tunnels::list_tunnels,
         flush::flush,
+        events::list_events,
+        stored::list_flushes,
+        stored::list_gaps,
+        stored::storage,
         login::log_in,
         login::log_out,
         openapi,

@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError, web};
 
 use super::problem::Problem;
 use super::recorder::RecorderApi;
-use super::{endpoints, flush, health, login, openapi, page, stats, tunnels};
+use super::{endpoints, events, flush, health, login, openapi, page, stats, stored, tunnels};
 
 /// Longest body of a request. An endpoint's definition has well under a kilobyte.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
@@ -27,6 +27,8 @@ pub fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
         .configure(endpoints::configure::<R>)
         .configure(tunnels::configure::<R>)
         .configure(flush::configure::<R>)
+        .configure(events::configure::<R>)
+        .configure(stored::configure::<R>)
         // Before the login, whose form it is: it takes GET alone.
         .configure(page::configure)
         .configure(login::configure)

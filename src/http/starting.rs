@@ -9,6 +9,7 @@ use super::recorder::RecorderApi;
 use crate::actors::buffer::FlushAnswer;
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::event::EndpointId;
+use crate::query::buffered::{Buffered, Wanted};
 use crate::recorder::TunnelView;
 use crate::status::snapshot::{DatabaseStats, Stats};
 use crate::store::{EndpointChange, NewEndpoint};
@@ -80,5 +81,9 @@ impl<R: RecorderApi + Sync> RecorderApi for Starting<R> {
 
     async fn tunnels(&self) -> Result<Vec<TunnelView>, Problem> {
         self.or_problem()?.tunnels().await
+    }
+
+    async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
+        self.or_problem()?.buffered(wanted).await
     }
 }

@@ -17,8 +17,12 @@ mod insert_events;
 mod live;
 mod lock;
 mod migrate;
+pub mod pool;
 mod purge;
 mod read;
+mod read_events;
+mod read_flushes;
+mod read_storage;
 mod schema;
 mod upsert_state;
 
@@ -42,6 +46,9 @@ pub use diesel_store::{BATCH_SIZE_MAX, DieselStore};
 pub use lock::FileLock;
 pub use migrate::migrate;
 pub use read::{EndpointRecord, ReadConnection, TunnelFilter, TunnelRecord};
+pub use read_events::{EventFilter, EventPage, EventRecord, FlushSpan, SCANNED_ROWS_MAX, received_at};
+pub use read_flushes::{FlushRecord, GapRecord};
+pub use read_storage::{StorageRecord, TableRecord};
 
 /// Why a batch was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
