@@ -242,8 +242,19 @@ fn exchange(port: u16, method: &str, path: &str, body: &str) -> std::io::Result<
     let body = if method == "POST" { body } else { "" };
     let length = body.len();
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let start = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(answer.len(), |end| end + 4);
-    Ok(serde_json::from_slice(&answer[start..])?)
+    // It keeps the connection open, whatever it is asked.
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 || line == "\r\n" {
+            break;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or(0);
+        }
+    }
+    let mut answer = vec![0; length];
+    reader.read_exact(&mut answer)?;
+    Ok(serde_json::from_slice(&answer)?)
 }
