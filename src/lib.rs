@@ -105,6 +105,7 @@ pub mod live;
 pub mod pipeline;
 pub mod production;
 pub mod query;
+pub mod rates;
 pub mod recorder;
 pub mod recovery;
 pub mod redact;

@@ -9,8 +9,8 @@ use super::recorder::RecorderApi;
 use crate::actors::buffer::FlushAnswer;
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::event::EndpointId;
+use crate::live::Delta;
 use crate::query::buffered::{Buffered, Wanted};
-use crate::recorder::TunnelView;
 use crate::status::snapshot::{DatabaseStats, Stats};
 use crate::store::{EndpointChange, NewEndpoint};
 
@@ -79,8 +79,8 @@ impl<R: RecorderApi + Sync> RecorderApi for Starting<R> {
         self.or_unavailable()?.remove_endpoint(name, purge).await
     }
 
-    async fn tunnels(&self) -> Result<Vec<TunnelView>, Problem> {
-        self.or_problem()?.tunnels().await
+    async fn live_since(&self, version: u64) -> Result<Delta, Problem> {
+        self.or_problem()?.live_since(version).await
     }
 
     async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
