@@ -16,7 +16,7 @@ use tidegate::demo::load::{AfterLoad, Load, LoadServer, ServerThread};
 use tidegate::sim::master::Version;
 
 use browser::Browser;
-use recorder::{Recorder, Setup};
+use recorder::{PATIENCE, Recorder, Setup, wait};
 use told_master::ToldMaster;
 
 /// A stream that was recorded: two tunnels that have 700,000 bytes in each direction, and in the end 900,000.
@@ -186,6 +186,30 @@ fn hostile_names_and_log_lines_stay_text() {
         json!([0, null, false])
     );
     browser.assert_well_behaved();
+}
+
+#[test]
+fn with_a_token_the_page_is_behind_a_login_and_can_be_left() {
+    const TOKEN: &str = "a-token-that-nobody-guesses";
+    let setup = Setup::sqlite().set("http.token", TOKEN);
+    let mut recorder = setup.start();
+    let up = wait(PATIENCE, || recorder.request("GET", "/readyz").is_ok_and(|(status, _)| status == 200).then_some(()));
+    assert!(up.is_some(), "{}", setup.log());
+    let browser = Browser::start(&setup.origin(), "en");
+    browser.open("/#/storage");
+    browser.until("the form is there", "location.pathname === '/login' && document.querySelector('#token')");
+    browser.type_into("#token", "wrong");
+    browser.click("#enter");
+    browser.until_text("#failed", "This is not the token.");
+    browser.type_into("#token", TOKEN);
+    browser.click("#enter");
+    browser.until_text("h2", "No endpoints yet");
+    browser.until_text(".link", "Live");
+    browser.assert_well_behaved();
+    browser.click("#logout");
+    browser.until("the form is there again", "location.pathname === '/login' && document.querySelector('#token')");
+    browser.open("/");
+    browser.until("without a session there is only the form", "location.pathname === '/login'");
 }
 
 /// Views of a recorder that follows the recorded stream: name and address.

@@ -58,19 +58,32 @@ const FILES: &[(&str, &[u8])] = files![
     "endpoint.js",
     "tunnels.js",
     "tunnel.js",
+    "alerts.js",
+    "mode.js",
     "storage.js",
 ];
+
+/// The document for those who have logged in: a script cannot see the session's cookie.
+const WITH_SESSION: &str = "session/index.html";
 
 static SITE: LazyLock<Site> = LazyLock::new(Site::new);
 
 /// Adds the page's routes. Of `/login` this answers GET alone: what it sends is another's.
 pub fn configure(config: &mut web::ServiceConfig) {
     config
-        .service(resource("/").get(|request: HttpRequest| fixed(request, "index.html")))
+        .service(resource("/").get(|request: HttpRequest| {
+            let name = if has_session(&request) { WITH_SESSION } else { "index.html" };
+            fixed(request, name)
+        }))
         .route("/login", web::get().to(|request: HttpRequest| fixed(request, "login.html")))
         .service(resource("/assets/login.css").get(|request: HttpRequest| fixed(request, "login.css")))
         .service(resource("/assets/login.js").get(|request: HttpRequest| fixed(request, "login.js")))
         .service(resource("/assets/{version}/{name:.*}").get(versioned));
+}
+
+/// Whether the page should offer to log out. A session that is over does not come here.
+fn has_session(request: &HttpRequest) -> bool {
+    request.cookies().is_ok_and(|cookies| cookies.iter().any(|cookie| cookie.name().starts_with("tidegate-")))
 }
 
 /// A file under a name that stays: whether it has changed is asked each time.
@@ -144,17 +157,22 @@ impl Site {
             digest.update(content);
         }
         let version = hex(&digest.finalize());
-        let files = FILES.iter().map(|(name, content)| File::new(name, content, &version)).collect();
+        let mut files = Vec::new();
+        for &(name, content) in FILES {
+            if name == "index.html" {
+                let document = index(&String::from_utf8_lossy(content), &version);
+                files.push(File::new(WITH_SESSION, document.replace("<body>", "<body data-session>").into()));
+                files.push(File::new(name, document.into()));
+            } else {
+                files.push(File::new(name, web::Bytes::from_static(content)));
+            }
+        }
         Self { version, files }
     }
 }
 
 impl File {
-    fn new(name: &'static str, content: &'static [u8], version: &str) -> Self {
-        let plain = match name {
-            "index.html" => web::Bytes::from(index(&String::from_utf8_lossy(content), version)),
-            _ => web::Bytes::from_static(content),
-        };
+    fn new(name: &'static str, plain: web::Bytes) -> Self {
         Self { name, media_type: media_type(name), digest: hex(&Sha256::digest(&plain)), compressed: gzip(&plain).into(), plain }
     }
 }

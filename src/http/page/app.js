@@ -10,7 +10,7 @@ import { Tunnel } from "./tunnel.js";
 import { Tunnels } from "./tunnels.js";
 import { DialogPlace, Icon, Notice, tags, Toasts } from "./ui.js";
 
-const { a, button, div, header, main, nav, p, span } = tags;
+const { a, button, div, form, header, main, nav, p, span } = tags;
 
 /** The view that an address names: its component and properties, which tunnels it needs, and its title. */
 export function route(hash) {
@@ -69,7 +69,9 @@ function Bar({ under }) {
                 h(Link),
                 button({ class: "bare tool", id: "language", lang: other === "zh" ? "zh-Hans" : "en", onclick: () => (setLang(other), touch()) }, other === "zh" ? "中文" : "English"),
                 button({ class: "bare tool", id: "theme", "aria-label": t("theme_is", { theme: t(`theme.${theme()}`) }), title: t("theme_is", { theme: t(`theme.${theme()}`) }), onclick: () => setTheme(next) },
-                    h(Icon, { name: icon })))));
+                    h(Icon, { name: icon })),
+                "session" in document.body.dataset && form({ method: "post", action: "/logout" },
+                    button({ class: "bare tool", id: "logout", "aria-label": t("log_out"), title: t("log_out") }, h(Icon, { name: "leave" }))))));
 }
 
 function Brand() {

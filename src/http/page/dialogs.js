@@ -69,15 +69,15 @@ class EndpointForm extends Component {
         const choices = (values) => values.map(([value, text]) => option({ value }, text));
         const advanced = tls !== "verify" || ca !== "" || logs !== "null";
         return h(Dialog, { title: endpoint ? t("edit_endpoint", { name: endpoint.name }) : t("add_endpoint"), action: t(endpoint ? "save" : "add"), close, submit: () => this.submit() },
-            !endpoint && field(t("name"), t("name_hint"), input({ name: "name", value: name, required: true, autofocus: true, oninput: this.set("name"), spellcheck: false })),
-            field(t("url"), t("url_hint"), input({ name: "url", value: url, required: true, placeholder: "http://10.0.0.5:9090/api", inputmode: "url", oninput: this.set("url"), spellcheck: false })),
+            !endpoint && field(t("name"), t("name_hint"), input({ name: "name", value: name, required: true, autofocus: true, oninput: this.set("name"), autocomplete: "off", spellcheck: false })),
+            field(t("url"), t("url_hint"), input({ name: "url", value: url, required: true, placeholder: "http://10.0.0.5:9090/api", inputmode: "url", oninput: this.set("url"), autocomplete: "off", spellcheck: false })),
             field(t("api_key"), t(endpoint ? "api_key_keep" : "api_key_hint"), input({ name: "api_key", type: "password", value: key, autocomplete: "new-password", oninput: this.set("key") })),
             details({ open: advanced },
                 summary(null, t("more_settings")),
                 field(t("tls"), t(`tls_hint.${tls}`), select({ name: "tls", value: tls, onchange: this.set("tls") },
                     choices([["verify", t("tls.verify")], ["pin", t("tls.pin")], ["insecure", t("tls.insecure")]]))),
-                tls === "pin" && field(t("fingerprint"), t("fingerprint_hint"), input({ name: "pin", value: pin, oninput: this.set("pin"), spellcheck: false })),
-                tls === "verify" && field(t("ca"), t("ca_hint"), input({ name: "ca", value: ca, oninput: this.set("ca"), spellcheck: false })),
+                tls === "pin" && field(t("fingerprint"), t("fingerprint_hint"), input({ name: "pin", value: pin, oninput: this.set("pin"), autocomplete: "off", spellcheck: false })),
+                tls === "verify" && field(t("ca"), t("ca_hint"), input({ name: "ca", value: ca, oninput: this.set("ca"), autocomplete: "off", spellcheck: false })),
                 field(t("store_logs"), null, select({ name: "log_events", value: logs, onchange: this.set("logs") },
                     choices([["null", t("as_configured")], ["true", t("yes")], ["false", t("no")]])))),
             !endpoint && div({ class: "probe-place" },
@@ -135,7 +135,7 @@ class RemoveDialog extends Component {
             label({ class: "check" }, input({ type: "checkbox", name: "purge", checked: purge, onchange: (event) => this.setState({ purge: event.target.checked }) }),
                 span(null, t("purge_explained"))),
             field([t("type_name"), " ", code(null, h(Name, { text: name }))], null,
-                input({ name: "typed", value: typed, autofocus: true, oninput: (event) => this.setState({ typed: event.target.value }), spellcheck: false })));
+                input({ name: "typed", value: typed, autofocus: true, oninput: (event) => this.setState({ typed: event.target.value }), autocomplete: "off", spellcheck: false })));
     }
 }
 

@@ -6,6 +6,7 @@ import { addEndpoint } from "./dialogs.js";
 import { bytes, count, duration, percent, rate, sum } from "./format.js";
 import { t, word } from "./i18n.js";
 import { natural, Table } from "./table.js";
+import { tunnelHref } from "./tunnels.js";
 import { Card, Flow, Heading, Icon, Loaded, mood, Name, Since, Status, tags, Tile } from "./ui.js";
 
 const { a, button, code, div, h2, li, ol, p, span, ul } = tags;
@@ -29,7 +30,11 @@ export function attention({ stats, endpoints, alerts }) {
         add("bad", h(Name, { text: name }), reason || word("status", status), endpointHref(name));
     }
     if (ailing.length > NAMED_MAX) add("bad", t("more_endpoints", { count: count(ailing.length - NAMED_MAX) }), t("more_endpoints_hint"), null);
-    for (const alert of alerts) add("warn", alert.title, alert.detail, null);
+    for (const { kind, endpoint, instance_id: id, text } of alerts) {
+        if (kind === "endpoint_offline" && ailing.some(({ name }) => name === endpoint)) continue;
+        const href = endpoint === null ? "#/storage" : id === null ? endpointHref(endpoint) : tunnelHref({ endpoint, instance_id: id });
+        add("warn", word("alert", kind), text, href);
+    }
     if (storage.buffer_usage_pct > 100) {
         add("warn", t("buffer_over", { usage: percent(storage.buffer_usage_pct) }), t("buffer_over_hint"), "#/storage");
     }
@@ -84,7 +89,7 @@ function columns(today) {
             id: "status", title: t("status"), class: "status-cell narrow", sort: (row) => SEVERITY[mood(row.status, row.paused)],
             cell: (row) => h(Status, row),
         },
-        { id: "since", title: t("since"), class: "wide", sort: (row) => row.since, descending: true, cell: (row) => h(Since, { time: row.since }) },
+        { id: "since", title: t("since"), class: "wide", sort: (row) => row.since, descending: true, cell: (row) => h(Since, { time: row.since, units: 1 }) },
         { id: "tunnels", title: t("tunnels"), class: "number narrow", sort: (row) => row.tunnels, descending: true, cell: (row) => count(row.tunnels) },
         { id: "now", title: t("now_head"), class: "number phone", sort: (row) => sum([row.rate_in, row.rate_out]), descending: true, cell: (row) => h(Flow, { received: rate(row.rate_in), sent: rate(row.rate_out) }) },
         { id: "in", title: `↓ ${t("now_short")}`, class: "number narrow", sort: (row) => row.rate_in, descending: true, cell: (row) => rate(row.rate_in) },

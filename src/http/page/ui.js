@@ -25,10 +25,10 @@ export function When({ time }) {
 }
 
 /** How long something has been so. */
-export function Since({ time }) {
+export function Since({ time, units }) {
     if (!time) return UNKNOWN;
     const at = new Date(time);
-    return timeTag({ datetime: time, title: exact(at) }, duration((Date.now() - at) / 1000));
+    return timeTag({ datetime: time, title: exact(at) }, duration((Date.now() - at) / 1000, units));
 }
 
 const GOOD = ["ONLINE", "running"];
