@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tidegate::actors::buffer::{Append, FlushAnswer, FlushNow, Refused};
 use tidegate::actors::cache::Apply;
+use tidegate::actors::endpoints::ChangeError;
 use tidegate::actors::history_worker::Observe;
 use tidegate::blocking::Blocking;
 use tidegate::clock::{Clock, Timestamp, VirtualClock};
@@ -24,16 +25,34 @@ use tidegate::transport::{OpenStream, Target, Transport, TransportError};
 /// 2026-11-23T14:20:00Z.
 const START: Timestamp = Timestamp(1_795_443_600_000_000);
 
-/// Nobody listens anywhere.
-struct NoMasters;
+/// Nobody listens anywhere, or nobody ever answers.
+struct NoMasters {
+    hung: bool,
+}
+
+impl NoMasters {
+    fn answer<T: 'static>(&self) -> LocalBoxFuture<'static, Result<T, TransportError>> {
+        if self.hung { std::future::pending().boxed_local() } else { async { Err(TransportError::Refused) }.boxed_local() }
+    }
+}
 
 impl Transport for NoMasters {
     fn events(&self, _: &Target) -> LocalBoxFuture<'static, Result<OpenStream, TransportError>> {
-        async { Err(TransportError::Refused) }.boxed_local()
+        self.answer()
     }
 
     fn get(&self, _: &Target, _: &'static str) -> LocalBoxFuture<'static, Result<Bytes, TransportError>> {
-        async { Err(TransportError::Refused) }.boxed_local()
+        self.answer()
+    }
+}
+
+fn endpoint(name: &str) -> NewEndpoint {
+    NewEndpoint {
+        name: name.to_owned(),
+        url: "http://127.0.0.1:1".parse().unwrap(),
+        api_key: ApiKey::new("key"),
+        tls: TlsPolicy::Verify,
+        log_events: None,
     }
 }
 
@@ -43,6 +62,9 @@ struct World {
     disk: Arc<MemoryDisk>,
     database: MemoryDatabase,
     settings: Settings,
+    blocking: Blocking,
+    /// Whether masters accept connections and never answer.
+    hung: bool,
     /// Of the last injected event.
     last_id: i64,
 }
@@ -50,19 +72,13 @@ struct World {
 impl World {
     fn new(settings: Settings) -> Self {
         let clock = VirtualClock::starting_at(START);
-        Self { clock, disk: Arc::new(MemoryDisk::new()), database: MemoryDatabase::default(), settings, last_id: 0 }
-            .with_endpoint()
+        let (disk, database, blocking) = (Arc::new(MemoryDisk::new()), MemoryDatabase::default(), Blocking::immediate());
+        Self { clock, disk, database, settings, blocking, hung: false, last_id: 0 }.with_endpoint()
     }
 
     /// The endpoint whose events are injected. Paused, since nobody listens there.
     fn with_endpoint(self) -> Self {
-        let new = NewEndpoint {
-            name: "tokyo".to_owned(),
-            url: "http://127.0.0.1:1".parse().unwrap(),
-            api_key: ApiKey::new("key"),
-            tls: TlsPolicy::Verify,
-            log_events: None,
-        };
+        let new = endpoint("tokyo");
         let mut store = self.database.store();
         let id = store.add_endpoint(&new, START).unwrap();
         store.change_endpoint(id, &EndpointChange { paused: Some(true), ..EndpointChange::default() }, START).unwrap();
@@ -72,8 +88,8 @@ impl World {
     async fn start(&self) -> RecorderHandle {
         let parts = Parts {
             clock: self.clock.clone(),
-            blocking: Blocking::immediate(),
-            transport: std::rc::Rc::new(NoMasters),
+            blocking: self.blocking.clone(),
+            transport: std::rc::Rc::new(NoMasters { hung: self.hung }),
             store: Box::new(self.database.store()),
             disk: self.disk.clone(),
             rng: fastrand::Rng::with_seed(7),
@@ -406,5 +422,62 @@ fn the_last_boundary_kept_survives_a_restart() {
         });
         let hour = |hours: i64| Timestamp(START.0 + (40 + hours * 60) * Timestamp::MINUTE);
         assert_eq!(boundaries, [(hour(0), 0), (hour(2), 1)]);
+    });
+}
+
+#[test]
+fn masters_that_hang_hold_up_neither_each_other_nor_who_asks() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        world.hung = true;
+        let recorder = world.start().await;
+        let before = world.clock.monotonic();
+        let names: Vec<String> = (0..20).map(|number| format!("hung{number:02}")).collect();
+        let added = futures_util::future::join_all(names.iter().map(|name| recorder.add_endpoint(endpoint(name))));
+        let (added, listed) = futures_util::future::join(added, async {
+            let listed = recorder.endpoints().await;
+            (listed.len(), world.clock.monotonic() - before)
+        })
+        .await;
+        assert_eq!(listed, (1, Duration::ZERO));
+        assert!(added.iter().all(Result::is_ok), "{added:?}");
+        assert!(world.clock.monotonic() - before < Duration::from_secs(6), "each master is asked for 5 s");
+        let twice = futures_util::future::join(recorder.add_endpoint(endpoint("a")), recorder.add_endpoint(endpoint("a"))).await;
+        assert!(twice.0.is_ok() && matches!(twice.1, Err(ChangeError::Conflict(_))), "{twice:?}");
+    });
+}
+
+#[test]
+fn while_an_endpoint_is_purged_all_others_are_served_and_a_shutdown_is_orderly() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        world.blocking = Blocking::Inline(Arc::new(|job| Duration::from_secs(u64::from(job == "purge"))));
+        let recorder = world.start().await;
+        for _ in 0..40 {
+            world.inject(&recorder, 500).await.expect("there is room");
+        }
+        let purge = recorder.remove_endpoint("tokyo", true);
+        let others = async {
+            pass(Duration::from_secs(5)).await;
+            let before = world.clock.monotonic();
+            assert_eq!(recorder.endpoints().await.len(), 1);
+            recorder.add_endpoint(endpoint("osaka")).await.expect("it is new");
+            for change in
+                [recorder.remove_endpoint("tokyo", false).await, recorder.add_endpoint(endpoint("tokyo")).await.map(|_| ())]
+            {
+                assert!(matches!(change, Err(ChangeError::Conflict(_))), "{change:?}");
+            }
+            assert!(world.clock.monotonic() - before <= 3 * Duration::from_secs(1), "a step takes a second");
+            recorder.shutdown().await
+        };
+        let (purged, summary) = futures_util::future::join(purge, others).await;
+        assert!(matches!(purged, Err(ChangeError::Unavailable(_))), "{purged:?}");
+        assert_eq!((summary.late.as_slice(), summary.error), (&[][..], None));
+        // It can be asked for again.
+        world.blocking = Blocking::immediate();
+        let recorder = world.start().await;
+        recorder.remove_endpoint("tokyo", true).await.expect("nothing is in the way");
+        assert_eq!(world.stored_ids(), [0_i64; 0]);
+        assert_eq!(recorder.endpoints().await.len(), 1);
     });
 }

@@ -13,10 +13,11 @@ use crate::actors::endpoints::ChangeError;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::endpoint::{Endpoint, TlsPolicy};
+use crate::event::EndpointId;
 use crate::http::document::{EndpointDocument, Endpoints, TlsDocument, TunnelDocument, Tunnels};
 use crate::http::{endpoints, identity};
 use crate::status::snapshot::{DatabaseStats, EndpointStats, OptimizedStorage, Stats};
-use crate::store::{EndpointChange, NewEndpoint, Store};
+use crate::store::{EndpointChange, NewEndpoint, Purge, Store, StoreError};
 
 /// Where the work is done.
 pub enum Place<'a> {
@@ -179,10 +180,29 @@ impl<'a> Place<'a> {
             Self::Database { config, why } => {
                 let mut store = open(config, why)?;
                 let endpoint = stored(store.as_mut(), name)?;
-                store.remove_endpoint(endpoint.id, purge, SystemClock.wall()).map_err(change_failed)
+                if purge {
+                    purge_all(store.as_mut(), endpoint.id).map_err(change_failed)?;
+                }
+                // The endpoint goes last, so that a purge that was interrupted can be asked for again.
+                store.remove_endpoint(endpoint.id).map_err(change_failed)
             }
         }
     }
+}
+
+/// Deletes all that an endpoint left behind, and says that it is still at it.
+fn purge_all(store: &mut dyn Store, id: EndpointId) -> Result<(), StoreError> {
+    let started = SystemClock.monotonic();
+    let (mut progress, mut told) = (Purge::START, started);
+    while progress != Purge::Done {
+        progress = store.purge(id, progress)?;
+        let now = SystemClock.monotonic();
+        if now - told >= output::SILENCE {
+            told = now;
+            output::note(&format!("deleting events and history ... {} s", (now - started).as_secs()));
+        }
+    }
+    Ok(())
 }
 
 /// Says why the database is asked, where that is not simply because no recorder runs.

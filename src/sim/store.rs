@@ -3,7 +3,8 @@
 use crate::clock::Timestamp;
 use crate::event::EndpointId;
 use crate::store::{
-    Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Store, StoreError, StoreErrorKind, Stored,
+    Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Purge, Store, StoreError, StoreErrorKind,
+    Stored,
 };
 
 use super::observation::{Answer, Seen};
@@ -125,7 +126,11 @@ impl Store for SimStore {
         self.plain(|store| store.change_endpoint(id, change, at))
     }
 
-    fn remove_endpoint(&mut self, id: EndpointId, purge: bool, at: Timestamp) -> Result<(), StoreError> {
-        self.plain(|store| store.remove_endpoint(id, purge, at))
+    fn purge(&mut self, id: EndpointId, from: Purge) -> Result<Purge, StoreError> {
+        self.plain(|store| store.purge(id, from))
+    }
+
+    fn remove_endpoint(&mut self, id: EndpointId) -> Result<(), StoreError> {
+        self.plain(|store| store.remove_endpoint(id))
     }
 }

@@ -13,10 +13,11 @@ use tokio::time::Instant;
 use super::connection::{Connection, DatabaseUrl, Phase, STATEMENT_LIMIT, commit_in_doubt, on, query_error};
 use super::endpoints::Failure;
 use super::lock::{self, FileLock};
+use super::purge::{self, Purge};
 use super::{
     Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Store, StoreError, StoreErrorKind, Stored,
 };
-use super::{endpoints, events, flushes, history, live, migrate, purge};
+use super::{endpoints, events, flushes, history, live, migrate};
 use crate::clock::{Clock, SharedClock, Timestamp};
 use crate::event::EndpointId;
 
@@ -181,12 +182,11 @@ impl Store for DieselStore {
         self.write(|connection, _| endpoints::change(connection, id, change, at))
     }
 
-    fn remove_endpoint(&mut self, id: EndpointId, purge: bool, _at: Timestamp) -> Result<(), StoreError> {
-        let mut progress = if purge { purge::Progress::START } else { purge::Progress::Done };
-        // The endpoint goes last, so that a purge that was interrupted can be asked for again.
-        while progress != purge::Progress::Done {
-            progress = self.write(|connection, _| Ok(purge::step(connection, id, progress)?))?;
-        }
+    fn purge(&mut self, id: EndpointId, from: Purge) -> Result<Purge, StoreError> {
+        self.write(|connection, _| Ok(purge::step(connection, id, from)?))
+    }
+
+    fn remove_endpoint(&mut self, id: EndpointId) -> Result<(), StoreError> {
         self.write(|connection, _| Ok(endpoints::remove(connection, id)?))
     }
 }

@@ -1,17 +1,21 @@
 //! A database in memory that can be told to fail: for tests and for simulations that do not measure a real one.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    Committed, CounterEvent, EndpointChange, EventBatch, FlushInfo, HistoryBatch, HistoryRow, LiveChanges, NewEndpoint, Store,
-    StoreError, StoreErrorKind, Stored,
+    Committed, CounterEvent, EndpointChange, EventBatch, FlushInfo, HistoryBatch, HistoryRow, LiveChanges, NewEndpoint, Purge,
+    Store, StoreError, StoreErrorKind, Stored,
 };
 use crate::clock::Timestamp;
 use crate::endpoint::{Endpoint, EndpointHealth};
 use crate::event::{EndpointId, InstanceConfig, Record, Sample, TunnelKey, TunnelState};
 use crate::history::merged;
 use crate::id::EventId;
+
+/// Records that one step of a purge looks at.
+const PURGE_STEP: usize = 100;
 
 /// What a call meets instead of success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,18 +280,30 @@ impl Store for MemoryStore {
         })
     }
 
-    fn remove_endpoint(&mut self, id: EndpointId, purge: bool, _: Timestamp) -> Result<(), StoreError> {
+    fn purge(&mut self, id: EndpointId, from: Purge) -> Result<Purge, StoreError> {
+        self.transaction(|inner| {
+            let tables = &mut inner.tables;
+            if let Purge::Events(done) = from {
+                let ahead = tables.records.range((Bound::Excluded(EventId(done)), Bound::Unbounded));
+                let step: Vec<EventId> = ahead.map(|(id, _)| *id).take(PURGE_STEP).collect();
+                if let Some(last) = step.last() {
+                    tables.records.retain(|at, record| at.0 <= done || at > last || record.endpoint() != id);
+                    return Ok(Purge::Events(last.0));
+                }
+            }
+            tables.history.retain(|(tunnel, _), _| tunnel.endpoint != id);
+            tables.counter_events.retain(|_, event| event.tunnel.endpoint != id);
+            Ok(Purge::Done)
+        })
+    }
+
+    fn remove_endpoint(&mut self, id: EndpointId) -> Result<(), StoreError> {
         self.transaction(|inner| {
             let tables = &mut inner.tables;
             tables.endpoints.remove(&id);
             tables.configs.retain(|tunnel, _| tunnel.endpoint != id);
             tables.samples.retain(|tunnel, _| tunnel.endpoint != id);
             tables.history_states.retain(|tunnel, _| tunnel.endpoint != id);
-            if purge {
-                tables.records.retain(|_, record| record.endpoint() != id);
-                tables.history.retain(|(tunnel, _), _| tunnel.endpoint != id);
-                tables.counter_events.retain(|_, event| event.tunnel.endpoint != id);
-            }
             Ok(())
         })
     }

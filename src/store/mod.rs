@@ -45,6 +45,7 @@ use diesel_store::Writing;
 pub use diesel_store::{BATCH_SIZE_MAX, DieselStore};
 pub use lock::FileLock;
 pub use migrate::migrate;
+pub use purge::Purge;
 pub use read::{EndpointRecord, ReadConnection, TunnelFilter, TunnelRecord};
 pub use read_events::{EventFilter, EventPage, EventRecord, FlushSpan, SCANNED_ROWS_MAX, received_at};
 pub use read_flushes::{FlushRecord, GapRecord};
@@ -310,12 +311,18 @@ pub trait Store: Send + 'static {
     /// [`StoreErrorKind::Refused`] if there is no such endpoint or the master id is taken, else as above.
     fn change_endpoint(&mut self, id: EndpointId, change: &EndpointChange, at: Timestamp) -> Result<(), StoreError>;
 
-    /// Removes an endpoint and its live tunnels. Its events, history and gaps stay until they expire, or go with
-    /// `purge`.
+    /// Deletes a part of what an endpoint left behind (events, history, gaps, counter events, quarantine) and says how far it
+    /// came. Called again until [`Purge::Done`], with what it returned last; others can write in between.
     ///
     /// # Errors
     /// As [`Store::commit_events`].
-    fn remove_endpoint(&mut self, id: EndpointId, purge: bool, at: Timestamp) -> Result<(), StoreError>;
+    fn purge(&mut self, id: EndpointId, from: Purge) -> Result<Purge, StoreError>;
+
+    /// Removes an endpoint and its live tunnels. Its events, history and gaps stay until they expire.
+    ///
+    /// # Errors
+    /// As [`Store::commit_events`].
+    fn remove_endpoint(&mut self, id: EndpointId) -> Result<(), StoreError>;
 }
 
 /// What kind of failure a call met, which decides what is done.
