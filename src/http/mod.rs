@@ -22,6 +22,7 @@ mod login;
 mod metrics;
 pub mod mirror;
 mod openapi;
+pub mod page;
 mod probe;
 pub mod problem;
 pub mod recorder;

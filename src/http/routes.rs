@@ -9,7 +9,9 @@ use super::mirror::Mirror;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::stream::Hub;
-use super::{alerts, endpoints, events, flush, health, history, login, metrics, openapi, probe, stats, stored, stream, tunnels};
+use super::{
+    alerts, endpoints, events, flush, health, history, login, metrics, openapi, page, probe, stats, stored, stream, tunnels,
+};
 use crate::clock::SharedClock;
 
 /// Longest body of a request. An endpoint's definition has well under a kilobyte.
@@ -37,6 +39,8 @@ pub fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
         .configure(events::configure::<R>)
         .configure(history::configure::<R>)
         .configure(stored::configure::<R>)
+        // Before the login, whose form it is: it takes GET alone.
+        .configure(page::configure)
         .configure(login::configure)
         .configure(openapi::configure)
         .default_service(web::to(not_found));
@@ -65,9 +69,9 @@ async fn not_found(request: HttpRequest) -> Answer {
 async fn method_not_allowed(request: HttpRequest) -> HttpResponse {
     let detail = format!("{} is not for {}", request.path(), request.method());
     let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).error_response();
-    if let Some(allowed) = request.match_pattern().as_deref().and_then(openapi::allowed) {
-        response.headers_mut().insert(header::ALLOW, allowed);
-    }
+    let described = request.match_pattern().as_deref().and_then(openapi::allowed);
+    // The files of the page are not in the document.
+    response.headers_mut().insert(header::ALLOW, described.unwrap_or(header::HeaderValue::from_static("GET")));
     response
 }
 
