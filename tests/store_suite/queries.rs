@@ -103,11 +103,14 @@ pub fn flushes_and_gaps_are_paged_newest_first(database: &TestDatabase) {
 
 pub fn sizes_are_told_table_by_table(database: &TestDatabase) {
     let mut reader = written(database);
+    open_when_released(database).commit_history(&tidy(100, vec![minute("aaaa0001", 7), minute("aaaa0001", 5)])).unwrap();
     // PostgreSQL estimates, once it has looked.
     database.execute("ANALYZE");
     let storage = reader.storage().unwrap();
     let table = |name: &str| storage.tables.iter().find(|table| table.name == name).unwrap();
-    assert_eq!((table("endpoint_sse").rows, table("flushes").rows), (Some(30), Some(3)));
+    assert_eq!((table("endpoint_sse").rows, table("flushes").rows), (Some(30), Some(4)));
+    assert_eq!((table("service_history").rows, table("service_history").oldest), (Some(2), Some(at(300))));
+    assert_eq!(table("history_hour_totals").oldest, Some(at(0)));
     assert_eq!(table("tunnel_state").rows.unwrap_or_default(), 0);
     assert!(table("endpoint_sse").bytes >= 4_096 && storage.database_bytes >= table("endpoint_sse").bytes);
     assert_eq!(table("endpoint_sse").oldest, Some(at(1)));
