@@ -19,7 +19,6 @@ pub mod identity;
 mod login;
 pub mod mirror;
 mod openapi;
-pub mod page;
 pub mod problem;
 pub mod recorder;
 pub mod routes;
@@ -30,3 +29,5 @@ mod stats;
 mod stored;
 pub mod stream;
 mod tunnels;
+
+pub mod page;
