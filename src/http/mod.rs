@@ -22,7 +22,6 @@ mod login;
 mod metrics;
 pub mod mirror;
 mod openapi;
-pub mod page;
 mod probe;
 pub mod problem;
 pub mod recorder;
@@ -34,3 +33,5 @@ mod stats;
 mod stored;
 pub mod stream;
 mod tunnels;
+
+pub mod page;

@@ -9,9 +9,7 @@ use super::mirror::Mirror;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::stream::Hub;
-use super::{
-    alerts, endpoints, events, flush, health, history, login, metrics, openapi, page, probe, stats, stored, stream, tunnels,
-};
+use super::{alerts, endpoints, events, flush, health, history, login, metrics, openapi, probe, stats, stored, stream, tunnels};
 use crate::clock::SharedClock;
 
 /// Longest body of a request. An endpoint's definition has well under a kilobyte.
@@ -27,6 +25,8 @@ pub fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
         .app_data(web::PayloadConfig::default().limit(BODY_BYTES_MAX))
         .app_data(web::QueryConfig::default().error_handler(|error, _| query_problem(&error).into()))
         .app_data(web::PathConfig::default().error_handler(|error, _| path_problem(&error).into()))
+        // First, since it has the form of the login, of which it takes GET alone.
+        .configure(super::page::configure)
         .configure(health::configure::<R>)
         .configure(stats::configure::<R>)
         .configure(endpoints::configure::<R>)
@@ -39,8 +39,6 @@ pub fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
         .configure(events::configure::<R>)
         .configure(history::configure::<R>)
         .configure(stored::configure::<R>)
-        // Before the login, whose form it is: it takes GET alone.
-        .configure(page::configure)
         .configure(login::configure)
         .configure(openapi::configure)
         .default_service(web::to(not_found));

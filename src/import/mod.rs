@@ -364,13 +364,13 @@ impl Work<'_, '_> {
     }
 }
 
+/// Reads the groups of a table one after the other, until it is told that nobody wants more.
+type Table<T> = fn(&mut Source, &mut dyn FnMut(Group<T>) -> bool) -> Result<(), SourceError>;
+
 type Reading = std::thread::JoinHandle<Result<(), SourceError>>;
 
 /// Reads a table on a thread and a connection of its own.
-fn read<T: Send + 'static>(
-    place: &Place,
-    table: fn(&mut Source, &mut dyn FnMut(Group<T>) -> bool) -> Result<(), SourceError>,
-) -> (Receiver<Group<T>>, Reading) {
+fn read<T: Send + 'static>(place: &Place, table: Table<T>) -> (Receiver<Group<T>>, Reading) {
     let (send, receive) = sync_channel(GROUPS_AHEAD);
     let place = place.clone();
     // Whoever gave up no longer receives.

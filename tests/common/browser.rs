@@ -64,6 +64,10 @@ impl Browser {
         let made = browser.command("POST", "/session", &capabilities);
         browser.session = format!("/session/{}", made["sessionId"].as_str().expect("a session has an id"));
         browser.resize(1_280, 900);
+        // What the browser shows by itself at first is not of interest.
+        browser.session_command("POST", "/url", &json!({"url": "about:blank"}));
+        browser.requests();
+        browser.console();
         browser
     }
 

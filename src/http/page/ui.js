@@ -120,6 +120,8 @@ export class Dialog extends Component {
     }
 
     componentWillUnmount() {
+        // While it is open nothing outside it can have the focus.
+        this.frame.current.close();
         this.before?.focus?.();
     }
 
