@@ -89,6 +89,8 @@ struct Seen {
     master_ids: Vec<String>,
     fingerprints: Vec<Fingerprint>,
     refuse: Option<Refused>,
+    /// Refused, but not before it is let go.
+    refuse_held: Option<Refused>,
     /// Of a refused bunch, so many records are kept.
     kept: usize,
     hold: Vec<tokio::sync::oneshot::Sender<()>>,
@@ -127,6 +129,14 @@ impl Handler<Append> for Probe {
         if let Some(refused) = seen.refuse {
             let kept = seen.kept;
             return Box::pin(async move { Err(Refusal { kept, reason: refused }) });
+        }
+        if let Some(reason) = seen.refuse_held {
+            let (held, release) = tokio::sync::oneshot::channel();
+            seen.hold.push(held);
+            return Box::pin(async move {
+                let _ = release.await;
+                Err(Refusal { kept: 0, reason })
+            });
         }
         seen.appended.extend(records(&bunch));
         if !seen.holding {
@@ -661,6 +671,26 @@ fn draining_waits_for_every_answer_and_closes_the_connection() {
         assert!(!world.actor.connected());
         seconds(120).await;
         assert_eq!(world.connects(), 1, "nobody connects any more");
+    });
+}
+
+/// The answer comes after the last chance to begin anew, so nothing but the end of the actor ends the outage.
+#[test]
+fn what_is_refused_while_it_drains_leaves_a_gap() {
+    on_paused_time(async {
+        let world = World::start(|_, _| ());
+        tick().await;
+        world.send(event("update", &instance("aaaaaaaa", 1))).await;
+        world.probe.0.borrow_mut().refuse_held = Some(Refused::JournalFull);
+        world.send(event("update", &instance("aaaaaaaa", 2))).await;
+        let drained = Box::pin(world.actor.send(Drain));
+        tick().await;
+        world.probe.0.borrow_mut().refuse_held = None;
+        world.probe.0.borrow_mut().hold.drain(..).for_each(|held| held.send(()).unwrap());
+        drained.await.unwrap();
+        assert_eq!(world.state().dropped, BTreeMap::from([("journal_full", 1)]));
+        let reasons: Vec<_> = world.gaps().iter().map(|gap| gap.reason.to_string()).collect();
+        assert_eq!(reasons, ["refused"]);
     });
 }
 

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use futures_util::stream::{LocalBoxStream, Stream, StreamExt};
 use tokio::time::{Instant, Sleep};
 
-use crate::actors::buffer::STALLED_EVENTS_MAX;
+use crate::actors::buffer::STALLED_BYTES_MAX;
 use crate::clock::SharedClock;
 use crate::transport::TransportError;
 
-/// Records that wait for the journal before reading pauses: half of what the BufferActor takes before it refuses.
-const BACKLOG_EVENTS_MAX: usize = STALLED_EVENTS_MAX / 2;
+/// Memory of the records that wait for the journal before reading pauses: half of what the BufferActor takes before it refuses.
+const BACKLOG_BYTES_MAX: usize = STALLED_BYTES_MAX / 2;
 /// Longest pause. A socket's buffers hold what a master sends meanwhile; a journal that stalls for longer costs events,
 /// which are then refused and counted here and not dropped in silence by the master.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -32,8 +32,8 @@ const SPACED_BYTES_MAX: usize = 8 << 10;
 /// What the connections share; actors share one thread.
 #[derive(Debug)]
 pub struct Backlog {
-    /// Records of all endpoints that the BufferActor has not answered.
-    records: Cell<usize>,
+    /// Memory of the records, of all endpoints, that the BufferActor has not answered.
+    bytes: Cell<usize>,
     paused: RefCell<Vec<Waker>>,
     /// The moments to read are multiples of [`READ_SPACING`] after this.
     origin: Instant,
@@ -43,22 +43,22 @@ impl Backlog {
     /// An empty one; `now` by the monotonic clock.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { records: Cell::new(0), paused: RefCell::default(), origin: now }
+        Self { bytes: Cell::new(0), paused: RefCell::default(), origin: now }
     }
 
-    pub(super) fn add(&self, records: usize) {
-        self.records.set(self.records.get() + records);
+    pub(super) fn add(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes);
     }
 
-    pub(super) fn remove(&self, records: usize) {
-        self.records.set(self.records.get().saturating_sub(records));
+    pub(super) fn remove(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get().saturating_sub(bytes));
         if !self.is_full() {
             self.paused.take().into_iter().for_each(Waker::wake);
         }
     }
 
     fn is_full(&self) -> bool {
-        self.records.get() >= BACKLOG_EVENTS_MAX
+        self.bytes.get() >= BACKLOG_BYTES_MAX
     }
 }
 
@@ -246,7 +246,7 @@ mod tests {
     async fn reading_pauses_while_too_much_waits_for_the_journal_and_goes_on_when_it_is_written() {
         let backlog = backlog();
         let mut portions = portions(&backlog);
-        backlog.add(BACKLOG_EVENTS_MAX);
+        backlog.add(BACKLOG_BYTES_MAX);
         assert!(portions.next().now_or_never().is_none());
         backlog.remove(1);
         assert!(portions.next().now_or_never().is_some());
@@ -256,7 +256,7 @@ mod tests {
     async fn a_pause_has_an_end_so_that_what_is_lost_is_counted_here() {
         let backlog = backlog();
         let mut portions = portions(&backlog);
-        backlog.add(BACKLOG_EVENTS_MAX);
+        backlog.add(BACKLOG_BYTES_MAX);
         assert!(portions.next().now_or_never().is_none());
         tokio::time::sleep(PAUSE_MAX).await;
         assert!(portions.next().now_or_never().is_some());
