@@ -305,6 +305,14 @@ impl Histories {
         }
     }
 
+    /// Closes the windows of tunnels that are not among these, and forgets their counters.
+    pub fn keep_only(&mut self, known: &BTreeSet<TunnelKey>) {
+        let gone: Vec<TunnelKey> = self.tunnels.keys().filter(|tunnel| !known.contains(tunnel)).cloned().collect();
+        for tunnel in gone {
+            self.remove(&tunnel);
+        }
+    }
+
     /// Closes the windows of an endpoint's tunnels and forgets their counters.
     pub fn forget(&mut self, endpoint: EndpointId) {
         let tunnels: Vec<TunnelKey> = self.tunnels.keys().filter(|tunnel| tunnel.endpoint == endpoint).cloned().collect();

@@ -84,6 +84,8 @@ pub fn recover(stored: &Stored, disk: Arc<dyn Disk>, now: Timestamp) -> Result<R
         replayed += events;
         batches.push(RecoveredBatch { events, last, empty: records.is_empty(), ..nothing(no, segment.bytes, now) });
     }
+    // A tunnel may be gone from live state and not from history: its end was refused for want of room, or came back no more.
+    histories.keep_only(&live.tunnels().map(|(tunnel, _)| tunnel).collect());
     batches.sort_by_key(|batch| batch.segment);
     let (writer, report) = reading.into_writer(Run::started_at(now))?;
     // What could not be read at all was renamed and is no segment any more.
@@ -121,4 +123,25 @@ fn tell(report: &RepairReport) {
 #[must_use]
 pub fn schedule(boundaries: crate::boundary::Boundaries, stored: &Stored, now: Timestamp) -> Schedule {
     Schedule::new(boundaries, stored.last_boundary, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{InstanceId, TunnelKey};
+    use crate::journal::MemoryDisk;
+
+    /// Its delete was refused while the disk was full: live state forgot it, the state of its history was stored before.
+    #[test]
+    fn the_history_of_a_tunnel_that_is_gone_ends_at_the_next_start() {
+        let tunnel = TunnelKey { endpoint: EndpointId(1), instance: InstanceId::from("67de1f7d") };
+        let mut before = Histories::default();
+        before.observe(&crate::journal::samples::report(1));
+        let info = FlushInfo { cause: FlushCause::Drain, boundary: None, skipped_boundaries: 0, cut_at: Timestamp(0) };
+        let (_, state) = before.cut(EventId(1), info, true).expect("a sample").states.remove(0);
+        let stored = Stored { history_states: vec![(tunnel.clone(), state.expect("its state"))], ..Stored::default() };
+        let mut recovered = recover(&stored, Arc::new(MemoryDisk::new()), Timestamp(0)).expect("an empty journal");
+        let batch = recovered.histories.cut(EventId(2), info, false).expect("that it is gone");
+        assert_eq!(batch.states, [(tunnel, None)]);
+    }
 }
