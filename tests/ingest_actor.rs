@@ -16,7 +16,9 @@ use tidegate::actors::buffer::{Append, Refusal, Refused};
 use tidegate::actors::cache::{Apply, SetHealth};
 use tidegate::actors::endpoints::{CertificateSeen, Identified, KeyRotated};
 use tidegate::actors::history_worker::Observe;
-use tidegate::actors::sse_ingest::{Downstream, Drain, IngestSetup, IngestState, Retarget, SseIngestActor};
+use tidegate::actors::sse_ingest::{
+    Backlog, Downstream, Drain, IngestSetup, IngestState, READ_SPACING, Retarget, SseIngestActor,
+};
 use tidegate::clock::{Clock, Timestamp, VirtualClock};
 use tidegate::endpoint::{ApiKey, Endpoint, EndpointHealth, EndpointStatus, Fingerprint, TlsPolicy};
 use tidegate::event::{Bunch, EndpointId, EventKind, Gap, InstanceId, Record, Sample, TunnelState};
@@ -205,7 +207,7 @@ impl World {
         let addr = probe.clone().start();
         let (sender, state) = watch::channel(IngestState::default());
         let mut setup = IngestSetup {
-            backlog: Rc::default(),
+            backlog: Rc::new(Backlog::new(clock.monotonic())),
             endpoint: endpoint(),
             known: BTreeMap::new(),
             last_heard: None,
@@ -234,13 +236,13 @@ impl World {
     async fn send(&self, bytes: impl AsRef<[u8]>) {
         let feed = self.master.0.borrow().feeds.last().expect("a stream is open").clone();
         feed.send(Ok(Bytes::copy_from_slice(bytes.as_ref()))).expect("the stream is read");
-        tick().await;
+        until_read().await;
     }
 
     /// The newest stream ends cleanly.
     async fn end(&self) {
         self.master.0.borrow_mut().feeds.pop();
-        tick().await;
+        until_read().await;
     }
 
     fn connects(&self) -> usize {
@@ -267,6 +269,12 @@ impl World {
 
 async fn tick() {
     sleep(Duration::from_millis(1)).await;
+}
+
+/// What follows something else is read at the next of the moments at which all connections are read.
+async fn until_read() {
+    sleep(READ_SPACING).await;
+    tick().await;
 }
 
 async fn seconds(count: u64) {
@@ -543,7 +551,7 @@ async fn reporting(world: &World) {
     tick().await;
     for n in 1..=5 {
         world.send(event("update", &instance("aaaaaaaa", n))).await;
-        sleep(Duration::from_millis(4999)).await;
+        sleep(Duration::from_millis(4999) - READ_SPACING).await;
     }
 }
 

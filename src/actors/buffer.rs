@@ -9,6 +9,7 @@
 
 mod boundary;
 mod commits;
+mod history;
 mod journal;
 mod read;
 mod receive;
@@ -22,10 +23,11 @@ use log::warn;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+pub use self::history::{AddWaitingHistory, HistoryScope, StoreHistory, WaitingHistory};
 pub use self::journal::Close;
 pub use self::read::ReadBuffered;
 use self::receive::Unanswered;
-pub use self::receive::{Append, Refusal, Refused, STALLED_BYTES_MAX, StoreHistory};
+pub use self::receive::{Append, Refusal, Refused, STALLED_BYTES_MAX};
 use self::requests::Waiter;
 pub use self::requests::{Drain, FlushAnswer, FlushNow};
 use super::cache::CacheState;
@@ -39,7 +41,7 @@ use crate::delays::{Delays, Seen};
 use crate::id::EventId;
 use crate::journal::{SegmentNo, Writer};
 use crate::journaling::{Item, Limits, Open, SyncPolicy};
-use crate::store::{FlushCause, FlushInfo};
+use crate::store::{FlushCause, FlushInfo, HistoryRow};
 
 /// The wall clock is compared with the monotonic one this often: a step is noticed within this time.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
@@ -141,6 +143,8 @@ pub struct BufferActor {
     /// Replies owed for bunches, in the order of their items.
     acks: VecDeque<Unanswered>,
     history_acks: VecDeque<oneshot::Sender<()>>,
+    /// Rows of batches that the journal has not written yet, in order.
+    history_unwritten: VecDeque<(EventId, Vec<HistoryRow>)>,
     remove: Vec<SegmentNo>,
     /// Could not be removed; tried again with the next look around.
     remove_later: Vec<SegmentNo>,
@@ -217,6 +221,7 @@ impl BufferActor {
             unwritten_bytes: 0,
             acks: VecDeque::new(),
             history_acks: VecDeque::new(),
+            history_unwritten: VecDeque::new(),
             remove: Vec::new(),
             remove_later: Vec::new(),
             open: Open::default(),

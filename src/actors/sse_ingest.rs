@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::check::Question;
 use self::pieces::Pieces;
-pub use self::pieces::{Backlog, PIECES_BYTES_MAX, PIECES_MAX};
+pub use self::pieces::{Backlog, PIECES_BYTES_MAX, PIECES_MAX, READ_SPACING};
 use super::buffer::{Append, Refusal};
 use super::cache::{Apply, SetHealth};
 use super::endpoints::{CertificateSeen, Identified, KeyRotated};

@@ -9,9 +9,7 @@ use tokio::sync::oneshot;
 use super::BufferActor;
 use crate::actors::history_worker::Refusing;
 use crate::event::Bunch;
-use crate::id::EventId;
 use crate::journaling::Item;
-use crate::store::HistoryBatch;
 
 /// Memory of the records that wait for a journal write which does not end; beyond that records are refused. Some 100,000 reports.
 pub const STALLED_BYTES_MAX: usize = 32 << 20;
@@ -70,19 +68,6 @@ impl Refused {
     }
 }
 
-/// Closed windows, to be stored after what is in the buffer already.
-///
-/// Sent by the HistoryWorkerActor. The reply means that the journal has them, or that they wait in memory because it
-/// refused them. There is no failure.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "()")]
-pub struct StoreHistory {
-    /// Every event up to here is contained in this batch or in earlier ones.
-    pub through: EventId,
-    /// What there is to store.
-    pub batch: Option<HistoryBatch>,
-}
-
 /// A bunch that is in the items or in the running job.
 pub(super) struct Unanswered {
     count: usize,
@@ -111,12 +96,6 @@ impl BufferActor {
         // An SseIngestActor that stopped meanwhile needs no reply; the records are kept or counted all the same.
         let _ = reply.send(answer);
     }
-
-    pub(super) fn acknowledge_history(&mut self) {
-        if let Some(reply) = self.history_acks.pop_front() {
-            let _ = reply.send(());
-        }
-    }
 }
 
 impl Handler<Append> for BufferActor {
@@ -140,20 +119,5 @@ impl Handler<Append> for BufferActor {
         self.items.push(Item::Append(bunch));
         self.journal_soon(ctx);
         Box::pin(async { answer.await.unwrap_or(Err(Refusal { kept: 0, reason: Refused::Stopping })) })
-    }
-}
-
-impl Handler<StoreHistory> for BufferActor {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, StoreHistory { through, batch }: StoreHistory, ctx: &mut Self::Context) -> Self::Result {
-        let (reply, answer) = oneshot::channel();
-        self.history_acks.push_back(reply);
-        self.items.push(batch.map_or(Item::HistoryUnchanged(through), |batch| Item::History(Box::new(batch))));
-        self.journal_soon(ctx);
-        Box::pin(async {
-            // The actor stopped: the windows are rebuilt from the journal.
-            let _ = answer.await;
-        })
     }
 }
