@@ -286,11 +286,11 @@ impl ChangeEndpoint {
     }
 }
 
-/// `ApiKey` cannot be deserialised by itself, so that it is taken from nowhere by accident.
+/// `ApiKey` cannot be deserialised by itself, so that it is taken from nowhere by accident. `null` is as good as absent.
 fn api_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ApiKey>, D::Error> {
     // serde's own error would repeat a key that was given as a number.
-    let text = String::deserialize(deserializer).map_err(|_| serde::de::Error::custom("`api_key` is a text"))?;
-    Ok(Some(ApiKey::new(&text)))
+    let text = Option::<String>::deserialize(deserializer).map_err(|_| serde::de::Error::custom("`api_key` is a text"))?;
+    Ok(text.map(|text| ApiKey::new(&text)))
 }
 
 /// Tells `null` from absent.
