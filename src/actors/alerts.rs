@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::buffer::BufferState;
 use super::cache::{CacheState, ReadSince};
 use super::endpoints::EndpointsState;
-use crate::alerts::{Active, Channel, ChannelState, Look, Message, Notice, Notify, Outbox, Rules, TunnelInError, Wait, Watch};
+use crate::alerts::{Active, Channel, ChannelState, CycleTraffic, Look, Message, Notice, Notify, Outbox, Rules, TunnelInError, Wait, Watch};
 use crate::clock::SharedClock;
 use crate::endpoint::EndpointStatus;
 use crate::event::{Status, TunnelKey};
@@ -29,6 +29,8 @@ use crate::live::Delta;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long what begins or ends is gathered into one message: a fleet does not fall at one instant.
 const GATHER_FOR: Duration = Duration::from_secs(15);
+/// How often traffic is added up: it is read from the database.
+const TRAFFIC_EVERY: Duration = Duration::from_secs(60);
 /// Notices that are gathered; beyond that the message goes out at once.
 const GATHERED_MAX: usize = 10_000;
 
@@ -69,6 +71,8 @@ pub struct AlertsSetup {
     pub buffer: watch::Receiver<BufferState>,
     /// CacheActor.
     pub read_since: Recipient<ReadSince>,
+    /// Adds up traffic, where a rule wants it.
+    pub traffic: Rc<dyn CycleTraffic>,
     /// What is shown.
     pub publish: watch::Sender<AlertsState>,
 }
@@ -81,6 +85,9 @@ pub struct AlertsActor {
     version: u64,
     /// Tunnels in error, with their aliases.
     in_error: BTreeMap<TunnelKey, String>,
+    /// What each master moved in this billing cycle, as it was added up last.
+    traffic: Vec<(String, u64)>,
+    is_adding_up: bool,
     gathered: Vec<Notice>,
     gathered_since: Option<Instant>,
     outboxes: BTreeMap<Channel, Outbox>,
@@ -96,6 +103,8 @@ impl AlertsActor {
             setup,
             version: 0,
             in_error: BTreeMap::new(),
+            traffic: Vec::new(),
+            is_adding_up: false,
             gathered: Vec::new(),
             gathered_since: None,
             outboxes,
@@ -128,6 +137,22 @@ impl AlertsActor {
                 self.in_error.remove(&key);
             }
         }
+    }
+
+    fn add_up(&mut self, ctx: &mut Context<Self>) {
+        if self.is_adding_up {
+            return;
+        }
+        self.is_adding_up = true;
+        let sums = self.setup.traffic.sums();
+        ctx.spawn(sums.into_actor(self).map(|sums, actor, _| {
+            actor.is_adding_up = false;
+            match sums {
+                Ok(sums) => actor.traffic = sums,
+                // What was known stays: a sum only grows until the cycle ends.
+                Err(error) => warn!("alerts: traffic could not be added up: {error}"),
+            }
+        }));
     }
 
     fn look(&mut self, ctx: &mut Context<Self>) {
@@ -178,6 +203,7 @@ impl AlertsActor {
             tunnels: in_error.collect(),
             flush_overdue: buffer.overdue,
             journal: (buffer.journal_bytes, self.setup.journal_bytes_max),
+            traffic: self.traffic.clone(),
         }
     }
 
@@ -221,6 +247,10 @@ impl Actor for AlertsActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.publish();
         ctx.run_interval(LOOK_EVERY, Self::ask);
+        if self.setup.rules.traffic_limit.is_some() {
+            self.add_up(ctx);
+            ctx.run_interval(TRAFFIC_EVERY, Self::add_up);
+        }
     }
 }
 

@@ -26,6 +26,15 @@ impl Notify for FakeNotify {
     }
 }
 
+/// `m1` moved much.
+struct FakeTraffic;
+
+impl CycleTraffic for FakeTraffic {
+    fn sums(&self) -> LocalBoxFuture<'static, Result<Vec<(String, u64)>, String>> {
+        async { Ok(vec![("m0".to_owned(), 999), ("m1".to_owned(), 1_000)]) }.boxed_local()
+    }
+}
+
 /// Tells of one tunnel in error, or of none.
 struct FakeCache(bool);
 
@@ -62,6 +71,7 @@ fn start(masters: i32, tunnel_in_error: bool) -> Fixture {
         flush_overdue: minute,
         journal_full: minute,
         journal_percent: 80,
+        traffic_limit: Some(1_000),
     };
     let mut kept = Vec::new();
     let names = (0..masters).map(|n| {
@@ -83,6 +93,7 @@ fn start(masters: i32, tunnel_in_error: bool) -> Fixture {
         cache: cache_state,
         endpoints,
         buffer,
+        traffic: Rc::new(FakeTraffic),
         read_since: FakeCache(tunnel_in_error).start().recipient(),
         publish,
     };
@@ -128,6 +139,17 @@ fn a_tunnel_in_error_is_told_of() {
         tokio::time::sleep(Duration::from_secs(90)).await;
         let sent = fixture.notify.sent.borrow().clone();
         assert_eq!(sent, ["webhook: m0/9545ac3d in error: tunnel 9545ac3d is in error"]);
+    });
+}
+
+#[test]
+fn a_master_at_its_traffic_limit_is_told_of() {
+    paused(|| async {
+        let fixture = start(2, false);
+        set(&fixture, 2, EndpointStatus::Online);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let sent = fixture.notify.sent.borrow().clone();
+        assert_eq!(sent, ["webhook: m1 at its traffic limit: 1000 B moved in this billing cycle, of 1000 B"]);
     });
 }
 

@@ -95,6 +95,8 @@ fn line(over: bool, kind: &str, alerts: &[&Active]) -> String {
         (true, "endpoint_offline") => "online again",
         (false, "tunnel_error") => "in error",
         (true, "tunnel_error") => "no longer in error",
+        (false, "traffic_limit") => "at its traffic limit",
+        (true, "traffic_limit") => "below its traffic limit",
         (false, "flush_overdue") => "flush overdue",
         (true, "flush_overdue") => "flushed again",
         (false, _) => "journal nearly full",
@@ -205,8 +207,7 @@ mod tests {
     fn a_template_is_filled_inside_its_texts_whatever_stands_in_them() {
         let mut message = Message::of(&[offline(1, true)], Timestamp(0)).unwrap();
         message.title = "\",\"x\":1,\n{{text}}".to_owned();
-        let filled =
-            fill(r#"{"content": "[{{state}}] {{title}} {{other}}", "n": 1, "{{title}}": ["{{began}}"]}"#, &message).unwrap();
+        let filled = fill(r#"{"content": "[{{state}}] {{title}} {{other}}", "n": 1, "{{title}}": ["{{began}}"]}"#, &message).unwrap();
         let text = "[firing] \",\"x\":1,\n{{text}} {{other}}";
         assert_eq!(filled, json!({"content": text, "n": 1, "{{title}}": ["1"]}));
         assert!(fits(r#"{"a": "{{text}}"}"#) && !fits("{{text}}") && !fits("1"));

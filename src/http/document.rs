@@ -379,7 +379,7 @@ pub struct Alerts {
 /// An alert that is not over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AlertDocument {
-    /// `endpoint_offline`, `tunnel_error`, `flush_overdue` or `journal_full`.
+    /// `endpoint_offline`, `tunnel_error`, `traffic_limit`, `flush_overdue` or `journal_full`.
     pub kind: String,
     /// The endpoint that it concerns; `null` if it concerns the recorder.
     pub endpoint: Option<String>,
