@@ -93,7 +93,7 @@ fn start_alerts(config: &Config, recorder: &RecorderHandle) -> AlertsHandle {
             timezone: config.storage.timezone,
             billing_start_day: config.billing_start_day,
         }),
-        read_since: recorder.actors.cache.clone().recipient(),
+        read_in_error: recorder.actors.cache.clone().recipient(),
         publish,
     };
     AlertsHandle { actor: AlertsActor::new(setup).start(), state }

@@ -8,8 +8,7 @@ use super::*;
 use crate::actors::sse_ingest::IngestState;
 use crate::clock::{Timestamp, VirtualClock};
 use crate::endpoint::EndpointHealth;
-use crate::event::{EndpointId, Sample, TunnelState};
-use crate::id::EventId;
+use crate::event::EndpointId;
 
 /// Answers as it is told, else well, and keeps what was sent.
 #[derive(Default)]
@@ -42,15 +41,12 @@ impl Actor for FakeCache {
     type Context = Context<Self>;
 }
 
-impl Handler<ReadSince> for FakeCache {
-    type Result = actix::MessageResult<ReadSince>;
+impl Handler<ReadInError> for FakeCache {
+    type Result = Vec<(TunnelKey, String)>;
 
-    fn handle(&mut self, _: ReadSince, _: &mut Self::Context) -> Self::Result {
-        let sample = Sample { status: Status::Error, ..Sample::default() };
-        let state = TunnelState { config: Default::default(), sample, seen_at: Timestamp(0), last_event: EventId(1) };
+    fn handle(&mut self, _: ReadInError, _: &mut Self::Context) -> Self::Result {
         let key = TunnelKey { endpoint: EndpointId(0), instance: "9545ac3d".into() };
-        let tunnels = if self.0 { vec![(key, state, None)] } else { Vec::new() };
-        actix::MessageResult(Delta { version: 1, endpoints: vec![EndpointId(0)], thinned: Vec::new(), tunnels })
+        if self.0 { vec![(key, String::new())] } else { Vec::new() }
     }
 }
 
@@ -94,7 +90,7 @@ fn start(masters: i32, tunnel_in_error: bool) -> Fixture {
         endpoints,
         buffer,
         traffic: Rc::new(FakeTraffic),
-        read_since: FakeCache(tunnel_in_error).start().recipient(),
+        read_in_error: FakeCache(tunnel_in_error).start().recipient(),
         publish,
     };
     let actor = AlertsActor::new(setup).start();

@@ -207,7 +207,8 @@ mod tests {
     fn a_template_is_filled_inside_its_texts_whatever_stands_in_them() {
         let mut message = Message::of(&[offline(1, true)], Timestamp(0)).unwrap();
         message.title = "\",\"x\":1,\n{{text}}".to_owned();
-        let filled = fill(r#"{"content": "[{{state}}] {{title}} {{other}}", "n": 1, "{{title}}": ["{{began}}"]}"#, &message).unwrap();
+        let filled =
+            fill(r#"{"content": "[{{state}}] {{title}} {{other}}", "n": 1, "{{title}}": ["{{began}}"]}"#, &message).unwrap();
         let text = "[firing] \",\"x\":1,\n{{text}} {{other}}";
         assert_eq!(filled, json!({"content": text, "n": 1, "{{title}}": ["1"]}));
         assert!(fits(r#"{"a": "{{text}}"}"#) && !fits("{{text}}") && !fits("1"));
