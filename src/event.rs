@@ -277,6 +277,8 @@ pub struct Gap {
 impl Gap {
     /// Reason: the instance was there before the recorder was away, and is not any more.
     pub const VANISHED: &'static str = "vanished";
+    /// Reason: the master's uptime shows that it was started anew at `from`; nothing is missing because of this by itself.
+    pub const MASTER_RESTARTED: &'static str = "master_restarted";
 }
 
 /// What the journal keeps and a batch stores.

@@ -10,11 +10,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::actors::alerts::{self, AlertsActor, AlertsState, TestedChannels};
-use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow, ReadBuffered};
+use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow, HistoryScope, ReadBuffered, WaitingHistory};
 use crate::actors::cache::{CacheActor, CacheState, ReadSince};
 use crate::actors::endpoints::{Add, Change, ChangeError, EndpointView, EndpointsActor, EndpointsState, List, Remove};
 use crate::actors::flush::{FlushActor, FlushState};
-use crate::actors::history_worker::HistoryWorkerActor;
+use crate::actors::history_worker::{HistoryWorkerActor, ReadWaiting};
 use crate::clock::{SharedClock, Timestamp};
 use crate::event::EndpointId;
 use crate::live::Delta;
@@ -133,6 +133,12 @@ impl RecorderHandle {
     /// What changed in live state after `version`, with the version it has now. `None` if the recorder is stopping.
     pub async fn live_since(&self, version: u64) -> Option<Delta> {
         self.actors.cache.send(ReadSince(version)).await.ok()
+    }
+
+    /// History that is not in the database yet: open windows as they stand, closed rows, and what waits to be committed.
+    /// See [`WaitingHistory`] for how to put both together. Nothing if the recorder is stopping.
+    pub async fn waiting_history(&self, scope: HistoryScope) -> WaitingHistory {
+        self.actors.history.send(ReadWaiting(scope)).await.unwrap_or_default()
     }
 
     /// What is received and not in the database yet. Nothing if the recorder is stopping.

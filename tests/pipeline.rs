@@ -170,7 +170,7 @@ fn a_thousand_events_are_flushed_at_once_and_the_rest_at_the_hour() {
             let hourly = &tables.flushes[1].info;
             assert_eq!(hourly.boundary, Some(Timestamp(START.0 + 40 * Timestamp::MINUTE)));
             assert!(hourly.cut_at.since(hourly.boundary.unwrap()) < Duration::from_secs(1));
-            assert_eq!(tables.history.len(), 1, "one minute of one tunnel");
+            assert_eq!(tables.history[0].len(), 1, "one minute of one tunnel");
         });
         let summary = recorder.actors.pipeline.send(Shutdown).await.unwrap();
         assert_eq!((summary.flushed, summary.left_in_journal, summary.late), (0, 0, vec![]));
@@ -300,7 +300,7 @@ fn a_killed_recorder_loses_nothing_that_was_acknowledged_and_stores_nothing_twic
         recorder.actors.pipeline.send(Shutdown).await.unwrap();
         assert_eq!(world.stored_ids(), (1..=last_id).collect::<Vec<_>>());
         let (deltas, first) =
-            world.database.with_tables(|tables| (tables.history.values().map(|row| row.delta.tcp_rx).sum::<u64>(), 10));
+            world.database.with_tables(|tables| (tables.history[0].values().map(|row| row.row.delta.tcp_rx).sum::<u64>(), 10));
         assert_eq!(deltas, last_id as u64 * 10 - first, "history adds up across kills");
     });
 }

@@ -9,6 +9,7 @@
 
 mod boundary;
 mod commits;
+mod history;
 mod journal;
 mod read;
 mod receive;
@@ -22,9 +23,10 @@ use log::warn;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+pub use self::history::{AddWaitingHistory, HistoryScope, StoreHistory, WaitingHistory};
 pub use self::journal::Close;
 pub use self::read::ReadBuffered;
-pub use self::receive::{Append, Refusal, Refused, STALLED_EVENTS_MAX, StoreHistory};
+pub use self::receive::{Append, Refusal, Refused, STALLED_EVENTS_MAX};
 use self::requests::Waiter;
 pub use self::requests::{Drain, FlushAnswer, FlushNow};
 use super::cache::CacheState;
@@ -38,7 +40,7 @@ use crate::delays::{Delays, Seen};
 use crate::id::EventId;
 use crate::journal::{SegmentNo, Writer};
 use crate::journaling::{Item, Limits, Open, SyncPolicy};
-use crate::store::{FlushCause, FlushInfo};
+use crate::store::{FlushCause, FlushInfo, HistoryRow};
 
 /// The wall clock is compared with the monotonic one this often: a step is noticed within this time.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
@@ -136,6 +138,8 @@ pub struct BufferActor {
     /// Replies owed for bunches, in the order of their items.
     acks: VecDeque<(usize, oneshot::Sender<Result<(), Refusal>>)>,
     history_acks: VecDeque<oneshot::Sender<()>>,
+    /// Rows of batches that the journal has not written yet, in order.
+    history_unwritten: VecDeque<(EventId, Vec<HistoryRow>)>,
     remove: Vec<SegmentNo>,
     /// Could not be removed; tried again with the next look around.
     remove_later: Vec<SegmentNo>,
@@ -209,6 +213,7 @@ impl BufferActor {
             unwritten_events: 0,
             acks: VecDeque::new(),
             history_acks: VecDeque::new(),
+            history_unwritten: VecDeque::new(),
             remove: Vec::new(),
             remove_later: Vec::new(),
             open: Open::default(),

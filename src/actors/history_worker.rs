@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
 
-use super::buffer::StoreHistory;
+use super::buffer::{AddWaitingHistory, HistoryScope, StoreHistory, WaitingHistory};
 use super::sse_ingest::SharedIds;
 use crate::clock::SharedClock;
 use crate::event::{Bunch, EndpointId};
@@ -52,12 +52,18 @@ pub struct Forget(pub EndpointId);
 #[rtype(result = "()")]
 pub struct Drain;
 
+/// What is not in the database yet? Sent by whoever answers people. The answer also contains what waits in the BufferActor.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "WaitingHistory")]
+pub struct ReadWaiting(pub HistoryScope);
+
 /// See the module.
 pub struct HistoryWorkerActor {
     histories: Histories,
     clock: SharedClock,
     ids: SharedIds,
     buffer: Recipient<StoreHistory>,
+    add_waiting: Recipient<AddWaitingHistory>,
     /// A replay: a live endpoint must not go on counting from where a capture ended.
     is_replay: bool,
 }
@@ -70,9 +76,10 @@ impl HistoryWorkerActor {
         clock: SharedClock,
         ids: SharedIds,
         buffer: Recipient<StoreHistory>,
+        add_waiting: Recipient<AddWaitingHistory>,
         is_replay: bool,
     ) -> Self {
-        Self { histories, clock, ids, buffer, is_replay }
+        Self { histories, clock, ids, buffer, add_waiting, is_replay }
     }
 
     fn cut(&mut self, cause: FlushCause, open: bool) -> actix::dev::RecipientRequest<StoreHistory> {
@@ -81,7 +88,8 @@ impl HistoryWorkerActor {
         let through = self.histories.through();
         let id = self.ids.borrow_mut().next(now);
         let info = FlushInfo { cause, boundary: None, skipped_boundaries: 0, cut_at: now };
-        let mut batch = self.histories.cut(id, info, open);
+        // What a replay leaves open nobody would ever close.
+        let mut batch = self.histories.cut(id, info, open || self.is_replay);
         if let Some(batch) = batch.as_mut().filter(|_| self.is_replay) {
             batch.states.clear();
             batch.through = EventId::ZERO;
@@ -132,6 +140,21 @@ impl Handler<CutWindows> for HistoryWorkerActor {
             // As in `cut_if_many`.
             let _ = handed_over.await;
         })
+    }
+}
+
+impl Handler<ReadWaiting> for HistoryWorkerActor {
+    type Result = ResponseFuture<WaitingHistory>;
+
+    fn handle(&mut self, ReadWaiting(scope): ReadWaiting, _: &mut Self::Context) -> Self::Result {
+        let closed = self.histories.closed_rows().filter(|row| scope.contains(&row.tunnel)).cloned();
+        let open = self.histories.open_rows(self.clock.wall()).filter(|row| scope.contains(&row.tunnel));
+        let counting = closed.chain(open).collect();
+        let waiting = WaitingHistory { counting, as_of: self.ids.borrow().last(), ..WaitingHistory::default() };
+        let as_it_is = waiting.clone();
+        let completed = self.add_waiting.send(AddWaitingHistory { scope, waiting });
+        // Without the BufferActor the recorder is stopping.
+        Box::pin(async { completed.await.unwrap_or(as_it_is) })
     }
 }
 

@@ -15,7 +15,7 @@ use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::{routes, server};
 use crate::actors::alerts::{AlertsState, TestedChannels};
-use crate::actors::buffer::FlushAnswer;
+use crate::actors::buffer::{FlushAnswer, WaitingHistory};
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::actors::sse_ingest::IngestState;
 use crate::alerts::{Active, Channel, ChannelState, Condition};
@@ -25,6 +25,7 @@ use crate::endpoint::{Endpoint, EndpointHealth};
 use crate::event::{EndpointId, InstanceId, Record, Sample, TunnelKey, TunnelState};
 use crate::id::EventId;
 use crate::live::Delta;
+use crate::query::Scope;
 use crate::query::buffered::{Buffered, Wanted};
 use crate::rates::Rate;
 use crate::status::snapshot::Stats;
@@ -51,6 +52,8 @@ pub(super) struct State {
     pub(super) alerts: AlertsState,
     /// Received and not stored, newest first.
     pub(super) buffered: Vec<Record>,
+    /// History that waits, answer by answer from the last one; the first stays.
+    pub(super) waiting: Vec<WaitingHistory>,
 }
 
 impl Default for State {
@@ -66,7 +69,16 @@ impl Default for State {
             active: vec![alert],
             channels: [Channel::Webhook, Channel::Telegram].map(|channel| (channel, ChannelState::default())).to_vec(),
         };
-        Self { alerts, tunnel, asked: 0, endpoints: BTreeMap::new(), broken: None, purged: Vec::new(), buffered: Vec::new() }
+        Self {
+            alerts,
+            tunnel,
+            asked: 0,
+            endpoints: BTreeMap::new(),
+            broken: None,
+            purged: Vec::new(),
+            buffered: Vec::new(),
+            waiting: Vec::new(),
+        }
     }
 }
 
@@ -161,6 +173,18 @@ impl RecorderApi for Fake {
         let endpoint = wanted.endpoint.as_ref().and_then(|name| state.endpoints.get(name)).map(|endpoint| endpoint.id);
         let records = state.buffered.iter().filter(|record| wanted.takes(record, endpoint)).take(wanted.limit);
         Ok(Buffered { records: records.cloned().collect(), in_journal_only: 0 })
+    }
+
+    async fn waiting_history(&self, scope: Scope) -> Result<WaitingHistory, Problem> {
+        let mut state = self.0.lock().unwrap();
+        let mut waiting = match state.waiting.as_slice() {
+            [] => WaitingHistory::default(),
+            [one] => one.clone(),
+            [.., _] => state.waiting.pop().unwrap(),
+        };
+        waiting.counting.retain(|row| scope.contains(&row.tunnel));
+        waiting.batches.iter_mut().for_each(|(_, rows)| rows.retain(|row| scope.contains(&row.tunnel)));
+        Ok(waiting)
     }
 }
 

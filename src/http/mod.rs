@@ -16,6 +16,7 @@ mod fake;
 mod flush;
 pub mod guard;
 mod health;
+mod history;
 pub mod identity;
 mod login;
 mod metrics;

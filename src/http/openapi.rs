@@ -14,7 +14,7 @@ use utoipa::{Modify, OpenApi as _};
 use super::etag;
 use super::problem::{self, Problem};
 use super::routes::resource;
-use super::{alerts, endpoints, events, flush, health, login, metrics, probe, stats, stored, stream, tunnels};
+use super::{alerts, endpoints, events, flush, health, history, login, metrics, probe, stats, stored, stream, tunnels};
 
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
@@ -39,6 +39,9 @@ use super::{alerts, endpoints, events, flush, health, login, metrics, probe, sta
         alerts::test_alerts,
         flush::flush,
         events::list_events,
+        history::chart,
+        history::sums,
+        stored::export,
         stored::list_flushes,
         stored::list_gaps,
         stored::storage,

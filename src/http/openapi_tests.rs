@@ -53,6 +53,13 @@ fn examples() -> Vec<(&'static str, &'static str, &'static str, Option<Value>, u
         ("GET", "/api/v1/gaps", "/api/v1/gaps", None, 200),
         ("GET", "/api/v1/gaps", "/api/v1/gaps?endpoint=paris", None, 404),
         ("GET", "/api/v1/storage", "/api/v1/storage", None, 200),
+        ("GET", "/api/v1/history", "/api/v1/history?endpoint=tokyo&since=2h", None, 200),
+        ("GET", "/api/v1/history", "/api/v1/history?step=2h", None, 400),
+        ("GET", "/api/v1/history", "/api/v1/history?tunnel=tokyo/cccc0000", None, 404),
+        ("GET", "/api/v1/traffic", "/api/v1/traffic?by=tunnel", None, 200),
+        ("GET", "/api/v1/traffic", "/api/v1/traffic?endpoint=paris", None, 404),
+        ("GET", "/api/v1/export", "/api/v1/export?what=events", None, 200),
+        ("GET", "/api/v1/export", "/api/v1/export?what=hours&endpoint=paris", None, 404),
         ("POST", "/login", "/login", None, 400),
         ("POST", "/logout", "/logout", None, 303),
     ]

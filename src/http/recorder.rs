@@ -4,10 +4,11 @@ use actix_web::http::StatusCode;
 
 use super::problem::Problem;
 use crate::actors::alerts::{AlertsState, TestedChannels};
-use crate::actors::buffer::FlushAnswer;
+use crate::actors::buffer::{FlushAnswer, WaitingHistory};
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::event::EndpointId;
 use crate::live::Delta;
+use crate::query::Scope;
 use crate::query::buffered::{Buffered, Wanted};
 use crate::recorder::RecorderHandle;
 use crate::status::snapshot::Stats;
@@ -52,6 +53,11 @@ pub trait RecorderApi: Clone + Send + 'static {
     /// What is received and not in the database yet.
     fn buffered(&self, _wanted: Wanted) -> impl Future<Output = Result<Buffered, Problem>> {
         async { Ok(Buffered::default()) }
+    }
+
+    /// History that is not in the database yet.
+    fn waiting_history(&self, _scope: Scope) -> impl Future<Output = Result<WaitingHistory, Problem>> {
+        async { Ok(WaitingHistory::default()) }
     }
 }
 
@@ -100,5 +106,9 @@ impl RecorderApi for RecorderHandle {
 
     async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
         Ok(self.buffered(wanted).await)
+    }
+
+    async fn waiting_history(&self, scope: Scope) -> Result<WaitingHistory, Problem> {
+        Ok(self.waiting_history(scope).await)
     }
 }

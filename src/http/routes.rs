@@ -9,7 +9,7 @@ use super::mirror::Mirror;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::stream::Hub;
-use super::{alerts, endpoints, events, flush, health, login, metrics, openapi, probe, stats, stored, stream, tunnels};
+use super::{alerts, endpoints, events, flush, health, history, login, metrics, openapi, probe, stats, stored, stream, tunnels};
 use crate::clock::SharedClock;
 
 /// Longest body of a request. An endpoint's definition has well under a kilobyte.
@@ -35,6 +35,7 @@ pub fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
         .configure(metrics::configure::<R>)
         .configure(alerts::configure::<R>)
         .configure(events::configure::<R>)
+        .configure(history::configure::<R>)
         .configure(stored::configure::<R>)
         .configure(login::configure)
         .configure(openapi::configure)

@@ -7,10 +7,11 @@ use tokio::sync::watch;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use crate::actors::alerts::{AlertsState, TestedChannels};
-use crate::actors::buffer::FlushAnswer;
+use crate::actors::buffer::{FlushAnswer, WaitingHistory};
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::event::EndpointId;
 use crate::live::Delta;
+use crate::query::Scope;
 use crate::query::buffered::{Buffered, Wanted};
 use crate::status::snapshot::{DatabaseStats, Stats};
 use crate::store::{EndpointChange, NewEndpoint};
@@ -94,5 +95,9 @@ impl<R: RecorderApi + Sync> RecorderApi for Starting<R> {
 
     async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
         self.or_problem()?.buffered(wanted).await
+    }
+
+    async fn waiting_history(&self, scope: Scope) -> Result<WaitingHistory, Problem> {
+        self.or_problem()?.waiting_history(scope).await
     }
 }

@@ -109,6 +109,7 @@ impl BufferActor {
                     if no.is_some() {
                         history_written = history_written.max(batch.through);
                     }
+                    self.history_was_written();
                     self.buffer.push_history(no, batch, now);
                     self.acknowledge_history();
                 }

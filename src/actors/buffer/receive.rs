@@ -8,9 +8,7 @@ use tokio::sync::oneshot;
 
 use super::BufferActor;
 use crate::event::Bunch;
-use crate::id::EventId;
 use crate::journaling::Item;
-use crate::store::HistoryBatch;
 
 /// Records that wait for a journal write which does not end; beyond that records are refused. Some 32 MiB in memory.
 pub const STALLED_EVENTS_MAX: usize = 100_000;
@@ -69,19 +67,6 @@ impl Refused {
     }
 }
 
-/// Closed windows, to be stored after what is in the buffer already.
-///
-/// Sent by the HistoryWorkerActor. The reply means that the journal has them, or that they wait in memory because it
-/// refused them. There is no failure.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "()")]
-pub struct StoreHistory {
-    /// Every event up to here is contained in this batch or in earlier ones.
-    pub through: EventId,
-    /// What there is to store.
-    pub batch: Option<HistoryBatch>,
-}
-
 impl BufferActor {
     pub(super) fn acknowledge(&mut self, kept: usize, refused: Option<Refused>) {
         let Some((count, reply)) = self.acks.pop_front() else { return };
@@ -92,12 +77,6 @@ impl BufferActor {
         };
         // An SseIngestActor that stopped meanwhile needs no reply; the records are kept or counted all the same.
         let _ = reply.send(answer);
-    }
-
-    pub(super) fn acknowledge_history(&mut self) {
-        if let Some(reply) = self.history_acks.pop_front() {
-            let _ = reply.send(());
-        }
     }
 }
 
@@ -120,20 +99,5 @@ impl Handler<Append> for BufferActor {
         self.items.push(Item::Append(bunch));
         self.journal_soon(ctx);
         Box::pin(async { answer.await.unwrap_or(Err(Refusal { kept: 0, reason: Refused::Stopping })) })
-    }
-}
-
-impl Handler<StoreHistory> for BufferActor {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, StoreHistory { through, batch }: StoreHistory, ctx: &mut Self::Context) -> Self::Result {
-        let (reply, answer) = oneshot::channel();
-        self.history_acks.push_back(reply);
-        self.items.push(batch.map_or(Item::HistoryUnchanged(through), |batch| Item::History(Box::new(batch))));
-        self.journal_soon(ctx);
-        Box::pin(async {
-            // The actor stopped: the windows are rebuilt from the journal.
-            let _ = answer.await;
-        })
     }
 }
