@@ -25,12 +25,13 @@ impl Notify for FakeNotify {
     }
 }
 
-/// `m1` moved much.
-struct FakeTraffic;
+/// What masters moved.
+struct FakeTraffic(Vec<(String, u64)>);
 
 impl CycleTraffic for FakeTraffic {
     fn sums(&self) -> LocalBoxFuture<'static, Result<Vec<(String, u64)>, String>> {
-        async { Ok(vec![("m0".to_owned(), 999), ("m1".to_owned(), 1_000)]) }.boxed_local()
+        let sums = self.0.clone();
+        async { Ok(sums) }.boxed_local()
     }
 }
 
@@ -60,6 +61,10 @@ struct Fixture {
 
 /// Masters `m0`, `m1`, ... of which `m0` has a tunnel.
 fn start(masters: i32, tunnel_in_error: bool) -> Fixture {
+    start_with(masters, tunnel_in_error, &[])
+}
+
+fn start_with(masters: i32, tunnel_in_error: bool, traffic: &[(&str, u64)]) -> Fixture {
     let minute = Some(Duration::from_secs(60));
     let rules = Rules {
         endpoint_offline: minute,
@@ -89,7 +94,7 @@ fn start(masters: i32, tunnel_in_error: bool) -> Fixture {
         cache: cache_state,
         endpoints,
         buffer,
-        traffic: Rc::new(FakeTraffic),
+        traffic: Rc::new(FakeTraffic(traffic.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect())),
         read_in_error: FakeCache(tunnel_in_error).start().recipient(),
         publish,
     };
@@ -141,7 +146,7 @@ fn a_tunnel_in_error_is_told_of() {
 #[test]
 fn a_master_at_its_traffic_limit_is_told_of() {
     paused(|| async {
-        let fixture = start(2, false);
+        let fixture = start_with(2, false, &[("m0", 999), ("m1", 1_000)]);
         set(&fixture, 2, EndpointStatus::Online);
         tokio::time::sleep(Duration::from_secs(60)).await;
         let sent = fixture.notify.sent.borrow().clone();

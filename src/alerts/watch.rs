@@ -233,7 +233,9 @@ impl Watch {
             }
         }
         if let Some(limit) = rules.traffic_limit {
-            for (endpoint, bytes) in look.traffic.iter().filter(|(_, bytes)| *bytes >= limit) {
+            let followed: BTreeSet<&str> = look.endpoints.iter().map(|(name, _)| name.as_str()).collect();
+            let above = |(endpoint, bytes): &&(String, u64)| *bytes >= limit && followed.contains(endpoint.as_str());
+            for (endpoint, bytes) in look.traffic.iter().filter(above) {
                 let (bytes, limit) = (bytesize::ByteSize(*bytes), bytesize::ByteSize(limit));
                 let text = format!("{bytes} moved in this billing cycle, of {limit}");
                 holding.insert(Condition::TrafficLimit { endpoint: endpoint.clone() }, text);
@@ -362,6 +364,8 @@ mod tests {
         let traffic = |bytes| Look { traffic: vec![("tokyo".to_owned(), bytes)], ..master(None) };
         assert!(Made::new().at(0, &traffic(999)).is_empty());
         assert_eq!(Made::new().at(0, &traffic(1_000)), ["+traffic_limit"]);
+        let paused = Look { endpoints: Vec::new(), ..traffic(1_000) };
+        assert!(Made::new().at(0, &paused).is_empty(), "nobody is told of a master that is paused or removed");
     }
 
     #[test]
