@@ -41,6 +41,7 @@ pub struct EventQuery {
     /// Only received before then.
     pub until: Option<String>,
     /// How many; 100 unless given.
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
     /// `next` of the answer before.
     pub cursor: Option<String>,
