@@ -183,6 +183,7 @@ export default {
     "kind.shutdown": { "en": "Shutdown", "zh": "关闭" },
     "no_events": { "en": "None in the time for which events are kept.", "zh": "保留期内没有事件。" },
     "older": { "en": "Older", "zh": "更早" },
+    "in_journal_only": { "en": "{count} more events wait in the journal alone; the database was away for long.", "zh": "另有 {count} 个事件仅在日志文件中；数据库长时间不可用。" },
     "no_events_so_far": { "en": "None so far; older ones may follow.", "zh": "暂未找到；更早的可能还有。" },
     "traffic_total": { "en": "Traffic in total", "zh": "累计流量" },
     "gap.connection_lost": { "en": "connection lost", "zh": "连接丢失" },
