@@ -170,7 +170,7 @@ fn a_thousand_events_are_flushed_at_once_and_the_rest_at_the_hour() {
             let hourly = &tables.flushes[1].info;
             assert_eq!(hourly.boundary, Some(Timestamp(START.0 + 40 * Timestamp::MINUTE)));
             assert!(hourly.cut_at.since(hourly.boundary.unwrap()) < Duration::from_secs(1));
-            assert_eq!(tables.history.len(), 1, "one minute of one tunnel");
+            assert_eq!(tables.history[0].len(), 1, "one minute of one tunnel");
         });
         let summary = recorder.actors.pipeline.send(Shutdown).await.unwrap();
         assert_eq!((summary.flushed, summary.left_in_journal, summary.late), (0, 0, vec![]));
@@ -300,7 +300,7 @@ fn a_killed_recorder_loses_nothing_that_was_acknowledged_and_stores_nothing_twic
         recorder.actors.pipeline.send(Shutdown).await.unwrap();
         assert_eq!(world.stored_ids(), (1..=last_id).collect::<Vec<_>>());
         let (deltas, first) =
-            world.database.with_tables(|tables| (tables.history.values().map(|row| row.delta.tcp_rx).sum::<u64>(), 10));
+            world.database.with_tables(|tables| (tables.history[0].values().map(|row| row.row.delta.tcp_rx).sum::<u64>(), 10));
         assert_eq!(deltas, last_id as u64 * 10 - first, "history adds up across kills");
     });
 }
@@ -479,5 +479,61 @@ fn while_an_endpoint_is_purged_all_others_are_served_and_a_shutdown_is_orderly()
         recorder.remove_endpoint("tokyo", true).await.expect("nothing is in the way");
         assert_eq!(world.stored_ids(), [0_i64; 0]);
         assert_eq!(recorder.endpoints().await.len(), 1);
+    });
+}
+
+#[test]
+fn what_waits_for_a_disk_that_stalls_is_bounded_in_bytes() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        world.blocking = Blocking::Inline(Arc::new(|job| Duration::from_secs(if job == "journal" { 3600 } else { 0 })));
+        let recorder = world.start().await;
+        let answers: Vec<_> = (0..64)
+            .map(|_| {
+                let mut bunch = Bunch::clone(&world.bunch(1));
+                let Record::Event(event) = &mut bunch.records[0] else { unreachable!("it holds an event") };
+                event.detail = Some("x".repeat(1 << 20).into());
+                recorder.actors.buffer.send(Append(Arc::new(bunch)))
+            })
+            .collect();
+        let answers = futures_util::future::join_all(answers).await;
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("the BufferActor runs")).collect();
+        let kept = answers.iter().take_while(|answer| answer.is_ok()).count();
+        assert_eq!(kept, 31, "32 MiB less what the records themselves take");
+        assert!(answers[kept..].iter().all(|answer| answer.is_err_and(|refusal| refusal.reason == Refused::JournalStalled)));
+    });
+}
+
+#[test]
+fn the_journal_keeps_its_bound_with_history_in_it_and_what_is_refused_is_not_counted() {
+    on_paused_time(|| async {
+        let bound = 64 << 10;
+        let mut settings = Settings::default();
+        settings.limits.journal_bytes_max = bound;
+        let mut world = World::new(settings);
+        let recorder = world.start().await;
+        world.database.set_down(Some("no connection"));
+        let mut accepted = 0;
+        for _ in 0..200 {
+            accepted += if world.inject(&recorder, 50).await.is_ok() { 50 } else { 0 };
+            pass(MINUTE).await;
+            assert!(world.disk.used_bytes() <= bound, "{} bytes", world.disk.used_bytes());
+        }
+        assert!(accepted > 500 && accepted < 5_000, "{accepted}");
+        world.database.set_down(None);
+        pass(61 * MINUTE).await;
+        // The first bunch tells that there is room again; from the next one on samples are counted.
+        for _ in 0..2 {
+            world.inject(&recorder, 50).await.expect("there is room again");
+        }
+        let summary = recorder.actors.pipeline.send(Shutdown).await.expect("it runs");
+        assert_eq!((summary.left_in_journal, summary.late.len()), (0, 0));
+        assert_eq!(world.stored_ids().len(), accepted + 100);
+        world.database.with_tables(|tables| {
+            let moved: u64 = tables.history[0].values().map(|row| row.row.delta.tcp_rx).sum();
+            assert_eq!(moved, (world.last_id as u64 - 1) * 10, "the counter's whole movement, refused or not");
+            assert!(tables.history[0].len() <= accepted / 50 + 3, "{} minutes", tables.history[0].len());
+        });
+        assert!(world.disk.names().iter().all(|name| !name.contains("00000")), "{:?}", world.disk.names());
     });
 }

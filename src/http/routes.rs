@@ -9,7 +9,7 @@ use super::mirror::Mirror;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::stream::Hub;
-use super::{endpoints, events, flush, health, login, openapi, stats, stored, stream, tunnels};
+use super::{alerts, endpoints, events, flush, health, history, login, metrics, openapi, probe, stats, stored, stream, tunnels};
 use crate::clock::SharedClock;
 
 /// Longest body of a request. An endpoint's definition has well under a kilobyte.
@@ -30,10 +30,14 @@ pub fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
         .configure(health::configure::<R>)
         .configure(stats::configure::<R>)
         .configure(endpoints::configure::<R>)
+        .configure(probe::configure::<R>)
         .configure(tunnels::configure::<R>)
         .configure(flush::configure::<R>)
         .configure(stream::configure::<R>)
+        .configure(metrics::configure::<R>)
+        .configure(alerts::configure::<R>)
         .configure(events::configure::<R>)
+        .configure(history::configure::<R>)
         .configure(stored::configure::<R>)
         .configure(login::configure)
         .configure(openapi::configure)

@@ -1,5 +1,7 @@
 //! The database as the simulation sees it: a real [`Store`] whose every call is seen, can fail, and can be the last.
 
+use chrono_tz::Tz;
+
 use crate::clock::Timestamp;
 use crate::event::EndpointId;
 use crate::store::{
@@ -102,6 +104,10 @@ fn unavailable(message: &str, in_doubt: bool) -> StoreError {
 impl Store for SimStore {
     fn load(&mut self) -> Result<Stored, StoreError> {
         self.plain(Store::load)
+    }
+
+    fn set_timezone(&mut self, zone: Tz, at: Timestamp) -> Result<(), StoreError> {
+        self.plain(|store| store.set_timezone(zone, at))
     }
 
     fn commit_events(&mut self, batch: &EventBatch) -> Result<Committed, StoreError> {

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use diesel::connection::{AnsiTransactionManager, TransactionManager};
 use diesel::result::Error;
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use super::purge::{self, Purge};
 use super::{
     Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Store, StoreError, StoreErrorKind, Stored,
 };
-use super::{endpoints, events, flushes, history, live, migrate};
+use super::{endpoints, events, flushes, history, live, migrate, zones};
 use crate::clock::{Clock, SharedClock, Timestamp};
 use crate::event::EndpointId;
 
@@ -101,7 +102,7 @@ pub(super) fn connect(url: &DatabaseUrl) -> Result<(Connection, Vec<String>), St
     Ok((connection, ran))
 }
 
-fn transaction<T>(
+pub(super) fn transaction<T>(
     url: &DatabaseUrl,
     connection: &mut Connection,
     work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
@@ -157,6 +158,10 @@ impl Store for DieselStore {
                 last_flush: progress.last_flush,
             })
         })
+    }
+
+    fn set_timezone(&mut self, zone: Tz, at: Timestamp) -> Result<(), StoreError> {
+        self.write(|connection, _| Ok(zones::set(connection, zone, at)?))
     }
 
     fn commit_events(&mut self, batch: &EventBatch) -> Result<Committed, StoreError> {

@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chrono_tz::Tz;
+
 use super::{
-    Committed, CounterEvent, EndpointChange, EventBatch, FlushInfo, HistoryBatch, HistoryRow, LiveChanges, NewEndpoint, Purge,
-    Store, StoreError, StoreErrorKind, Stored,
+    Committed, CounterEvent, EndpointChange, EventBatch, FlushInfo, HistoryBatch, LiveChanges, NewEndpoint, Purge, Store,
+    StoreError, StoreErrorKind, Stored,
 };
 use crate::clock::Timestamp;
 use crate::endpoint::{Endpoint, EndpointHealth};
 use crate::event::{EndpointId, InstanceConfig, Record, Sample, TunnelKey, TunnelState};
-use crate::history::merged;
+use crate::history::audit::StoredAccount;
+use crate::history::calendar::Calendar;
+use crate::history::ladder::{Level, TotalRows, TunnelRows, add, place};
 use crate::id::EventId;
 
 /// Records that one step of a purge looks at.
@@ -50,8 +54,14 @@ pub struct Tables {
     pub flushes: Vec<Flush>,
     /// Ids of the batches of history that are stored.
     pub history_batches: Vec<EventId>,
-    /// `service_history`.
-    pub history: BTreeMap<(TunnelKey, Timestamp), HistoryRow>,
+    /// `service_history`, `history_hours` and `history_days`, in the order of [`Level::ALL`].
+    pub history: [TunnelRows; 3],
+    /// Totals, likewise.
+    pub history_totals: [TotalRows; 3],
+    /// `history_zones`.
+    pub zones: Vec<(Timestamp, Tz)>,
+    /// `history_accounts`.
+    pub accounts: BTreeMap<TunnelKey, StoredAccount>,
     /// `counter_events`.
     pub counter_events: BTreeMap<(EventId, Box<str>), CounterEvent>,
     /// `history_state`.
@@ -170,6 +180,18 @@ impl Store for MemoryStore {
         })
     }
 
+    fn set_timezone(&mut self, zone: Tz, at: Timestamp) -> Result<(), StoreError> {
+        self.transaction(|inner| {
+            let zones = &mut inner.tables.zones;
+            if zones.last().is_none_or(|(_, known)| *known != zone) {
+                let from = if zones.is_empty() { Timestamp(0) } else { Timestamp(at.minute().0 + Timestamp::MINUTE) };
+                zones.retain(|(known, _)| *known < from);
+                zones.push((from, zone));
+            }
+            Ok(())
+        })
+    }
+
     fn commit_events(&mut self, batch: &EventBatch) -> Result<Committed, StoreError> {
         self.transaction(|inner| {
             let tables = &mut inner.tables;
@@ -199,13 +221,13 @@ impl Store for MemoryStore {
             if tables.history_batches.contains(&batch.id) {
                 return Ok(Committed { skipped: count, ..Committed::default() });
             }
-            for row in &batch.rows {
-                let key = (row.tunnel.clone(), row.minute);
-                let row = match tables.history.remove(&key) {
-                    Some(earlier) if row.merge => merged(earlier, row.clone()),
-                    _ => row.clone(),
-                };
-                tables.history.insert(key, row);
+            let calendar = Calendar::new(tables.zones.iter().copied());
+            let levels = tables.history.iter_mut().zip(&mut tables.history_totals);
+            for (level, (tunnels, totals)) in Level::ALL.into_iter().zip(levels) {
+                add(&place(&batch.rows, level, &calendar), tunnels, totals);
+            }
+            for account in &batch.accounts {
+                tables.accounts.entry(account.tunnel.clone()).or_default().add(account);
             }
             for event in &batch.counter_events {
                 tables.counter_events.insert((event.event, event.kind.clone()), event.clone());
@@ -291,7 +313,13 @@ impl Store for MemoryStore {
                     return Ok(Purge::Events(last.0));
                 }
             }
-            tables.history.retain(|(tunnel, _), _| tunnel.endpoint != id);
+            for rows in &mut tables.history {
+                rows.retain(|(tunnel, _), _| tunnel.endpoint != id);
+            }
+            for rows in &mut tables.history_totals {
+                rows.retain(|(endpoint, _), _| *endpoint != id);
+            }
+            tables.accounts.retain(|tunnel, _| tunnel.endpoint != id);
             tables.counter_events.retain(|_, event| event.tunnel.endpoint != id);
             Ok(Purge::Done)
         })

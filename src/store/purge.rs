@@ -5,7 +5,8 @@ use diesel::sql_types::{BigInt, Integer};
 use diesel::{BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, RunQueryDsl, sql_query};
 
 use super::connection::{Connection, on};
-use super::schema::{counter_events, endpoint_sse, gaps, quarantine};
+use super::ladder::Table;
+use super::schema::{counter_events, endpoint_sse, gaps, history_accounts, history_imports, quarantine};
 use crate::event::EndpointId;
 
 /// Rows that one step looks at: some tens of milliseconds.
@@ -45,19 +46,25 @@ fn events(connection: &mut Connection, id: EndpointId, done: i64) -> QueryResult
     Ok(last.map_or(Purge::History, Purge::Events))
 }
 
+/// The tables of the ladder one after the other, and the accounts with the last of their rows. The fleet's totals keep what
+/// they counted.
 fn history(connection: &mut Connection, id: EndpointId) -> QueryResult<Purge> {
-    // Diesel has no rows of columns in `IN`. Both databases take `$1`.
-    let query = sql_query(
-        "DELETE FROM service_history WHERE endpoint_id = $1 AND (instance_id, record_time) IN \
-         (SELECT instance_id, record_time FROM service_history WHERE endpoint_id = $1 ORDER BY instance_id, record_time LIMIT $2)",
-    )
-    .bind::<Integer, _>(id.0)
-    .bind::<BigInt, _>(STEP_ROWS);
-    let deleted = on!(&mut *connection, c => query.execute(c))?;
-    if deleted > 0 {
-        return Ok(Purge::History);
+    for table in Table::ALL {
+        // Diesel has no rows of columns in `IN`. Both databases take `$1`.
+        let (name, key) = (table.name, if table.totals { "record_time" } else { "instance_id, record_time" });
+        let query = sql_query(format!(
+            "DELETE FROM {name} WHERE endpoint_id = $1 AND ({key}) IN \
+             (SELECT {key} FROM {name} WHERE endpoint_id = $1 ORDER BY {key} LIMIT $2)"
+        ))
+        .bind::<Integer, _>(id.0)
+        .bind::<BigInt, _>(STEP_ROWS);
+        if on!(&mut *connection, c => query.execute(c))? > 0 {
+            return Ok(Purge::History);
+        }
     }
     on!(connection, c => {
+        diesel::delete(history_accounts::table.filter(history_accounts::endpoint_id.eq(id.0))).execute(c)?;
+        diesel::delete(history_imports::table.filter(history_imports::endpoint_id.eq(id.0))).execute(c)?;
         diesel::delete(counter_events::table.filter(counter_events::endpoint_id.eq(id.0))).execute(c)?;
         diesel::delete(gaps::table.filter(gaps::endpoint_id.eq(id.0))).execute(c)?;
         diesel::delete(quarantine::table.filter(quarantine::endpoint_id.eq(id.0))).execute(c)?;
