@@ -70,6 +70,14 @@ fn numbers_of_a_recorded_stream_rise_without_a_reload_and_charts_draw() {
         for (let at = 0; at < data.length; at += 4) if (data[at] === r && data[at + 1] === g && data[at + 2] === b) return true; \
         return false; })()";
     browser.until("the line of what was received is drawn", drawn);
+
+    browser.open("/#/storage");
+    browser.click_text("Flush now");
+    browser.until_text(".toast", "records are committed");
+    browser.open("/#/");
+    browser.open("/#/storage");
+    browser.until_text(".tag", "by hand");
+    browser.until("the level is told", "document.querySelector('[role=meter]').getAttribute('aria-valuemax') === '1000'");
     browser.assert_well_behaved();
 }
 
@@ -96,6 +104,9 @@ fn an_endpoint_is_added_edited_paused_and_removed() {
 
     browser.click("#endpoints tbody a");
     browser.until_text("h1", "東京");
+    browser.click_text("Probe");
+    browser.until_text(".steps", "TCP connection");
+    browser.click_text("Close");
     browser.click_text("Edit");
     browser.click("summary");
     browser.run("const select = document.querySelector('[name=log_events]'); select.value = 'false'; select.dispatchEvent(new Event('change'))");
