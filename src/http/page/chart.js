@@ -134,7 +134,7 @@ export class Chart extends Component {
                     stroke: of(one.colour),
                     width: one.thin ? 0 : 1.5,
                     fill: one.fill && faded(of(one.colour), 0.12),
-                    points: { show: one.thin ? false : undefined, size: 4 },
+                    points: one.thin ? { show: false } : { size: 5 },
                     value: (_, value) => shown(value),
                 })),
             ],
