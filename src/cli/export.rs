@@ -138,14 +138,14 @@ async fn copy(place: &Place<'_>, query: ExportQuery, format: Format, out: impl W
 
 /// Where rows go.
 enum Rows<W: Write> {
-    Csv { writer: csv::Writer<W>, with_header: bool },
+    Csv { writer: Box<csv::Writer<W>>, with_header: bool },
     Jsonl(W),
 }
 
 impl<W: Write> Rows<W> {
     fn new(format: Format, out: W) -> Self {
         match format {
-            Format::Csv => Self::Csv { writer: csv::Writer::from_writer(out), with_header: false },
+            Format::Csv => Self::Csv { writer: Box::new(csv::Writer::from_writer(out)), with_header: false },
             Format::Jsonl => Self::Jsonl(out),
         }
     }

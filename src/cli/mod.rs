@@ -14,6 +14,7 @@ pub mod exit;
 mod export;
 mod flush;
 mod history;
+mod import;
 pub mod logging;
 mod migrate;
 pub mod output;
@@ -95,6 +96,8 @@ enum Command {
     Flush(flush::Flush),
     /// Feeds recorded streams through the same path as live ones
     Replay(replay::Replay),
+    /// Brings endpoints, tunnels and history from another program
+    Import(import::Import),
     /// Copies the database into a file, also while it is recorded to
     Backup(backup::Backup),
     /// Makes a backup the database again
@@ -153,6 +156,7 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Export(command) => command.execute(&config).await,
         Command::Flush(command) => command.execute(&config).await,
         Command::Replay(command) => command.execute(&config).await,
+        Command::Import(command) => command.execute(&config).await,
         Command::Backup(command) => command.execute(&config).await,
         Command::Restore(command) => command.execute(&config).await,
         Command::Simulate(command) => command.execute(),

@@ -3,6 +3,7 @@
 use actix_web::http::StatusCode;
 
 use super::problem::Problem;
+use crate::actors::alerts::{AlertsState, TestedChannels};
 use crate::actors::buffer::{FlushAnswer, WaitingHistory};
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::event::EndpointId;
@@ -42,6 +43,12 @@ pub trait RecorderApi: Clone + Send + 'static {
     /// What changed in live state after a version; as [`RecorderApi::endpoints`]. For the [`mirror`](super::mirror), which asks
     /// for all readers together.
     fn live_since(&self, version: u64) -> impl Future<Output = Result<Delta, Problem>>;
+
+    /// What is wrong, and how the channels do.
+    fn alerts(&self) -> AlertsState;
+
+    /// Sends a test message on every channel; none if no channel is configured.
+    fn test_alerts(&self) -> impl Future<Output = Result<TestedChannels, Problem>>;
 
     /// What is received and not in the database yet.
     fn buffered(&self, _wanted: Wanted) -> impl Future<Output = Result<Buffered, Problem>> {
@@ -86,6 +93,15 @@ impl RecorderApi for RecorderHandle {
     async fn live_since(&self, version: u64) -> Result<Delta, Problem> {
         let stopping = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the recorder is stopping");
         self.live_since(version).await.ok_or_else(stopping)
+    }
+
+    fn alerts(&self) -> AlertsState {
+        self.alerts()
+    }
+
+    async fn test_alerts(&self) -> Result<TestedChannels, Problem> {
+        let stopping = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the recorder is stopping");
+        self.test_alerts().await.ok_or_else(stopping)
     }
 
     async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {

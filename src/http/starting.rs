@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::problem::Problem;
 use super::recorder::RecorderApi;
+use crate::actors::alerts::{AlertsState, TestedChannels};
 use crate::actors::buffer::{FlushAnswer, WaitingHistory};
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::event::EndpointId;
@@ -82,6 +83,14 @@ impl<R: RecorderApi + Sync> RecorderApi for Starting<R> {
 
     async fn live_since(&self, version: u64) -> Result<Delta, Problem> {
         self.or_problem()?.live_since(version).await
+    }
+
+    fn alerts(&self) -> AlertsState {
+        self.get().map_or_else(|_| AlertsState::default(), |recorder| recorder.alerts())
+    }
+
+    async fn test_alerts(&self) -> Result<TestedChannels, Problem> {
+        self.or_problem()?.test_alerts().await
     }
 
     async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {

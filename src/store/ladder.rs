@@ -263,6 +263,20 @@ pub(super) fn load_totals(
     Ok(found)
 }
 
+/// Reads all totals of one endpoint, or of the fleet, from a time on.
+pub(super) fn load_totals_from(
+    connection: &mut Connection,
+    level: Level,
+    endpoint: EndpointId,
+    from: Timestamp,
+) -> QueryResult<TotalRows> {
+    let query = format!("{} WHERE endpoint_id = $1 AND record_time >= $2", Table::of(level, true).select());
+    let query = sql_query(query).bind::<Integer, _>(endpoint.0).bind::<BigInt, _>(from.0);
+    let rows: Vec<Row> = on!(connection, c => query.load(c))?;
+    let marked = |row: &Row| Marked { row: row.totals(), zone_changed: row.zone_changed };
+    Ok(rows.iter().map(|row| ((endpoint, Timestamp(row.record_time)), marked(row))).collect())
+}
+
 /// The keys as ranges of times that are close together.
 fn ranges<K: Ord + Clone>(keys: impl Iterator<Item = (K, Timestamp)>) -> Vec<(K, Timestamp, Timestamp)> {
     let mut times: BTreeMap<K, Vec<Timestamp>> = BTreeMap::new();
