@@ -24,6 +24,8 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 /// The byte of the header that is 2 where there is a write-ahead log.
 const READ_VERSION_OFFSET: usize = 19;
 const READ_VERSION_WAL: u8 = 2;
+/// What SQLite keeps in memory of a source, and sorts at a time; there are three connections.
+const CACHE_BYTES: u32 = 16 << 20;
 /// Read-only for the whole session, as slow as it takes, and times in UTC.
 const POSTGRES_SESSION: &str = "SET default_transaction_read_only = on; SET statement_timeout = 0; \
      SET client_encoding = 'UTF8'; SET client_min_messages = warning";
@@ -529,8 +531,8 @@ fn open_file(place: &Place, path: &Path) -> Result<(Connection, bool), SourceErr
 fn open_as(path: &Path, way: &str) -> Result<SqliteConnection, String> {
     let uri = crate::store::sqlite_uri(path, way);
     let mut connection = SqliteConnection::establish(&uri).map_err(|error| error.to_string())?;
-    let set_up = "PRAGMA busy_timeout = 5000; PRAGMA query_only = ON; PRAGMA cache_size = -65536";
-    connection.batch_execute(set_up).map_err(|error| error.to_string())?;
+    let set_up = format!("PRAGMA busy_timeout = 5000; PRAGMA query_only = ON; PRAGMA cache_size = -{}", CACHE_BYTES >> 10);
+    connection.batch_execute(&set_up).map_err(|error| error.to_string())?;
     // The first read is what opens the log.
     connection.batch_execute("SELECT count(*) FROM sqlite_master").map_err(|error| error.to_string())?;
     Ok(connection)
