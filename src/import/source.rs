@@ -170,6 +170,9 @@ pub struct Group<T> {
     pub rows: Vec<T>,
 }
 
+/// Takes the tunnels of a table one after the other; says whether it wants the next.
+pub type Sink<'a, T> = &'a mut dyn FnMut(Group<T>) -> bool;
+
 enum Connection {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
@@ -354,7 +357,7 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError::Unreadable`].
-    pub fn minutes(&mut self, sink: &mut dyn FnMut(Group<MinuteRow>) -> bool) -> Result<(), SourceError> {
+    pub fn minutes(&mut self, sink: Sink<'_, MinuteRow>) -> Result<(), SourceError> {
         let columns = ["delta_tcp_in", "delta_tcp_out", "delta_udp_in", "delta_udp_out", "avg_pool", "avg_tcps", "avg_udps"];
         let query = self.query("service_history", "record_time", &columns, "COALESCE(CAST(avg_ping AS DOUBLE PRECISION), 0)");
         type Types = (BigInt, BigInt, Text, Text, BigInt, (BigInt, BigInt, BigInt, BigInt), (BigInt, BigInt, BigInt), Double);
@@ -376,7 +379,7 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError::Unreadable`].
-    pub fn hours(&mut self, sink: &mut dyn FnMut(Group<HourRow>) -> bool) -> Result<(), SourceError> {
+    pub fn hours(&mut self, sink: Sink<'_, HourRow>) -> Result<(), SourceError> {
         if !self.has("traffic_hourly_summary", "hour_time") {
             return Ok(());
         }
@@ -479,7 +482,7 @@ fn tunnel((endpoint, texts, numbers, heard): TunnelRow) -> SourceTunnel {
 fn grouped<Row, T>(
     rows: impl Iterator<Item = QueryResult<Row>>,
     parts: impl Fn(Row) -> (i64, String, T),
-    sink: &mut dyn FnMut(Group<T>) -> bool,
+    sink: Sink<'_, T>,
 ) -> QueryResult<()> {
     let mut group: Option<Group<T>> = None;
     for row in rows {
