@@ -102,6 +102,7 @@ pub mod ingest;
 pub mod journal;
 pub mod journaling;
 pub mod live;
+pub mod modes;
 pub mod pipeline;
 pub mod production;
 pub mod recorder;

@@ -96,7 +96,7 @@ impl<'a> Place<'a> {
                     },
                     endpoints,
                     database: DatabaseStats { ok: true, since: None, error: None },
-                    mode: config.storage.mode.as_str().to_owned(),
+                    mode: config.storage.mode.unwrap_or_default().as_str().to_owned(),
                     ..Stats::default()
                 })
             }

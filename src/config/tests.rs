@@ -28,7 +28,7 @@ fn without_any_layer_the_defaults_of_the_interface_hold() {
     assert_eq!(
         config.storage,
         StorageConfig {
-            mode: StorageMode::Batched,
+            mode: None,
             max_buffer_size: 1_000,
             max_buffer_bytes: 4 << 20,
             batch_size: 100,

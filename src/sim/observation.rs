@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::event::{Counters, EndpointId, Record, TunnelKey, TunnelState};
 use crate::id::EventId;
 use crate::pipeline::ShutdownSummary;
-use crate::store::{Committed, EventBatch, HistoryBatch, LiveChanges};
+use crate::store::{Committed, EventBatch, HistoryBatch, LiveChanges, Overlap};
 
 /// Something that was seen, and when.
 #[derive(Clone, Debug)]
@@ -86,6 +86,13 @@ pub enum Seen {
         batch: EventBatch,
         /// What it answered.
         answer: Answer<Committed>,
+    },
+    /// One record was given to the database by itself.
+    Single {
+        /// The record.
+        record: Box<Record>,
+        /// Whether it was new.
+        answer: Answer<bool>,
     },
     /// A batch of history was given to the database.
     History {
@@ -238,17 +245,21 @@ impl fmt::Display for Observation {
             Seen::Synced { file, ok } => write!(f, "synced {file} ok={ok}"),
             Seen::Removed { file } => write!(f, "removed {file}"),
             Seen::Events { batch, answer } => {
-                let EventBatch { info, records, maybe_stored } = batch;
+                let EventBatch { info, records, maybe_stored, overlap, usage: _ } = batch;
                 let (first, last) = (records.first().map(Record::id), records.last().map(Record::id));
                 write!(f, "events {} records={} maybe_stored={maybe_stored}", info.cause.as_str(), records.len())?;
                 if let (Some(first), Some(last)) = (first, last) {
                     write!(f, " first={first} last={last}")?;
+                }
+                if let Some(Overlap { written, doubtful, left, compare }) = overlap {
+                    write!(f, " written={} doubtful={doubtful} left={left} compare={compare}", written.len())?;
                 }
                 if let Some(boundary) = info.boundary {
                     write!(f, " boundary={boundary} skipped={}", info.skipped_boundaries)?;
                 }
                 write!(f, " {answer:?}")
             }
+            Seen::Single { record, answer } => write!(f, "single {} {answer:?}", record.id()),
             Seen::History { batch, answer } => {
                 write!(f, "history {} through={} rows={}", batch.info.cause.as_str(), batch.through, batch.rows.len())?;
                 write!(f, " states={} {answer:?}", batch.states.len())

@@ -6,6 +6,7 @@
 //! [`DieselStore`] is the one store there is: SQLite or PostgreSQL, one schema, one file per group of tables.
 
 mod check;
+mod compare;
 mod connection;
 mod diesel_store;
 mod endpoints;
@@ -16,13 +17,17 @@ mod insert_events;
 mod live;
 mod lock;
 mod migrate;
+mod modes;
 mod purge;
 mod read;
 mod schema;
+mod single;
 mod upsert_state;
+mod written_bytes;
 
 pub mod memory;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -32,6 +37,8 @@ use crate::clock::Timestamp;
 use crate::endpoint::{ApiKey, Endpoint, EndpointHealth};
 use crate::event::{Counters, EndpointId, InstanceConfig, Record, Sample, TunnelKey, TunnelState};
 use crate::id::EventId;
+use crate::modes::StorageMode;
+use crate::modes::usage::{Comparison, Usage};
 
 pub use check::DatabaseReport;
 pub use connection::{DatabaseUrl, postgres_parts};
@@ -96,6 +103,31 @@ pub struct EventBatch {
     pub records: Arc<Vec<Record>>,
     /// True if the batch may be stored already: read from the journal at start, or after a commit in doubt.
     pub maybe_stored: bool,
+    /// What of it was written one record at a time; `None` where nothing was.
+    pub overlap: Option<Overlap>,
+    /// What the mode in force cost so far, to be kept with the batch.
+    pub usage: Option<(StorageMode, Usage)>,
+}
+
+impl EventBatch {
+    /// A batch that is new as a whole.
+    #[must_use]
+    pub fn new(info: FlushInfo, records: Arc<Vec<Record>>) -> Self {
+        Self { info, records, maybe_stored: false, overlap: None, usage: None }
+    }
+}
+
+/// What of a batch was written before it was cut, one record at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overlap {
+    /// Ids of it that were written so, rising.
+    pub written: Vec<EventId>,
+    /// How many more may be there: writes of unknown outcome, and after a restart everything.
+    pub doubtful: u64,
+    /// Records of it that could have been written so and were left to the batch.
+    pub left: u64,
+    /// What is there is compared with the batch.
+    pub compare: bool,
 }
 
 /// A row of `service_history`: one tunnel, one minute.
@@ -205,6 +237,10 @@ pub struct Committed {
     pub skipped: u64,
     /// Rows that the database refused for themselves and that are in `quarantine` now.
     pub quarantined: u64,
+    /// Rows that were there because they had been written one at a time.
+    pub single: u64,
+    /// What the comparison found, where there was one; in `realtime` only what was missing.
+    pub comparison: Comparison,
 }
 
 /// A change of an endpoint's definition. What is `None` stays.
@@ -256,7 +292,14 @@ pub struct Stored {
     pub last_boundary: Option<Timestamp>,
     /// When the last flush was cut.
     pub last_flush: Option<Timestamp>,
+    /// Mode and tuned keys, as far as they were set.
+    pub settings: Settings,
+    /// What each mode cost so far.
+    pub usage: BTreeMap<StorageMode, Usage>,
 }
+
+/// Keys of the configuration that the database knows, as text. They win over the configuration.
+pub type Settings = BTreeMap<String, String>;
 
 /// The database as the recorder writes it. Calls block; one at a time.
 ///
@@ -275,6 +318,29 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// [`StoreError`]; nothing of the batch is stored then, except where it is in doubt.
     fn commit_events(&mut self, batch: &EventBatch) -> Result<Committed, StoreError>;
+
+    /// Stores one record, and its tunnel's state and configuration where the tunnel is there and they are newer. True if
+    /// the record is new.
+    ///
+    /// Tunnels are made and removed by [`Store::sync_live`] only: a record that waited must not bring one back.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Refused`] if the database refuses the record for itself: its batch sets it aside. Else as
+    /// [`Store::commit_events`].
+    fn commit_single(&mut self, record: &Record) -> Result<bool, StoreError>;
+
+    /// Makes `settings` the only ones, and keeps what the mode cost so far.
+    ///
+    /// # Errors
+    /// As [`Store::commit_events`].
+    fn keep_settings(&mut self, settings: &Settings, usage: &[(StorageMode, Usage)]) -> Result<(), StoreError>;
+
+    /// Bytes that the database has written, counted from anywhere; `None` where that cannot be told. SQLite: by this
+    /// recorder's calls, log and checkpoints included. PostgreSQL: of its log, by everyone.
+    fn bytes_written(&mut self) -> Option<u64>;
+
+    /// Changes the number of rows per statement from the next call on.
+    fn set_batch_size(&mut self, rows: usize);
 
     /// Stores history rows, counter events, states and their `flushes` row. A batch whose id is in `flushes` already
     /// is not stored again: its rows count as skipped.

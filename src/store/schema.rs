@@ -114,6 +114,31 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
+    mode_usage (mode) {
+        mode -> Text,
+        time_us -> Int8,
+        events -> Int8,
+        rows -> Int8,
+        single_transactions -> Int8,
+        batch_transactions -> Int8,
+        live_transactions -> Int8,
+        other_transactions -> Int8,
+        bytes -> Nullable<Int8>,
+        database_us -> Int8,
+        latency_us -> Int8,
+        latency_max_us -> Int8,
+        left_to_batch -> Int8,
+        compared_since -> Nullable<Int8>,
+        identical -> Int8,
+        different -> Int8,
+        missing_in_realtime -> Int8,
+        missing_in_batch -> Int8,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     quarantine (id) {
         id -> Int8,
         event_id -> Int8,
@@ -145,6 +170,15 @@ diesel::table! {
         avg_speed_out -> Nullable<Float8>,
         record_count -> Int4,
         expected_count -> Int4,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    settings (name) {
+        name -> Text,
+        value -> Text,
     }
 }
 
@@ -200,8 +234,10 @@ diesel::allow_tables_to_appear_in_same_query!(
     flushes,
     gaps,
     history_state,
+    mode_usage,
     quarantine,
     service_history,
+    settings,
     tunnel_config,
     tunnel_state,
 );
