@@ -14,11 +14,12 @@ use crate::actors::cache::{CacheActor, CacheState, ReadTunnels};
 use crate::actors::endpoints::{Add, Change, ChangeError, EndpointView, EndpointsActor, EndpointsState, List, Remove};
 use crate::actors::flush::{FlushActor, FlushState};
 use crate::actors::history_worker::HistoryWorkerActor;
+use crate::actors::realtime::{RealtimeActor, RealtimeState};
 use crate::clock::{SharedClock, Timestamp};
 use crate::event::{EndpointId, TunnelKey, TunnelState};
 use crate::pipeline::{PipelineActor, Shutdown, ShutdownSummary};
 use crate::status::snapshot::{
-    DatabaseStats, EndpointStats, FlushMillis, Flushes, OptimizedStorage, ProcessStats, Stats, VERSION,
+    DatabaseStats, EndpointStats, FlushMillis, Flushes, OptimizedStorage, ProcessStats, RealtimeStats, Stats, VERSION,
 };
 use crate::store::{EndpointChange, FlushCause, NewEndpoint};
 
@@ -37,6 +38,8 @@ pub struct Actors {
     pub endpoints: Addr<EndpointsActor>,
     /// The database.
     pub flush: Addr<FlushActor>,
+    /// The mode.
+    pub realtime: Addr<RealtimeActor>,
 }
 
 /// The published state of all actors.
@@ -50,6 +53,8 @@ pub struct States {
     pub flush: watch::Receiver<FlushState>,
     /// SseIngestActors, by endpoint.
     pub endpoints: watch::Receiver<EndpointsState>,
+    /// RealtimeActor.
+    pub realtime: watch::Receiver<RealtimeState>,
 }
 
 /// What the shown figures depend on beside the states.
@@ -59,8 +64,6 @@ pub struct Frame {
     pub clock: SharedClock,
     /// When the recorder started.
     pub started: Instant,
-    /// `storage.max_buffer_size`.
-    pub batch_events_max: usize,
     /// `storage.timezone`.
     pub timezone: Tz,
 }
@@ -182,13 +185,15 @@ impl RecorderHandle {
                 since: flush.since.map(|since| since.to_string()),
                 error: flush.error,
             },
-            mode: "batched".to_owned(),
+            mode: self.states.realtime.borrow().mode.as_str().to_owned(),
             process: Some(self.process_stats()),
         }
     }
 
     fn storage_stats(&self, buffer: &BufferState, flush: &FlushState, updates: u64) -> OptimizedStorage {
-        let Frame { clock, batch_events_max, timezone, .. } = &self.frame;
+        let Frame { clock, timezone, .. } = &self.frame;
+        let realtime = self.states.realtime.borrow().clone();
+        let batch_events_max = realtime.tuning.max_buffer_size;
         let local = |at: Timestamp| timezone.from_utc_datetime(&at.to_utc().naive_utc());
         let count = |cause| flush.flushes.get(&cause).copied().unwrap_or_default();
         let all: u64 = flush.flushes.values().sum();
@@ -196,9 +201,9 @@ impl RecorderHandle {
         let oldest = buffer.oldest_unflushed.map_or(Duration::ZERO, |oldest| clock.monotonic().saturating_duration_since(oldest));
         OptimizedStorage {
             buffer_size: buffer.buffer_size,
-            max_buffer_size: *batch_events_max as u64,
+            max_buffer_size: batch_events_max as u64,
             last_flush_time: flush.last_flush.map(|at| local(at).format("%Y-%m-%d %H:%M:%S").to_string()),
-            buffer_usage_pct: buffer.buffer_size as f64 * 100.0 / *batch_events_max as f64,
+            buffer_usage_pct: buffer.buffer_size as f64 * 100.0 / batch_events_max as f64,
             flushes: Flushes {
                 threshold: count(FlushCause::Threshold),
                 hourly: count(FlushCause::Hourly),
@@ -211,6 +216,12 @@ impl RecorderHandle {
             flush_ms: FlushMillis { last: measured(flush.last_ms), mean: measured(flush.mean_ms), p99: measured(flush.p99_ms) },
             rows_written: flush.rows_written,
             rows_skipped: flush.rows_skipped,
+            realtime: RealtimeStats {
+                queue_events: realtime.queue_events,
+                queue_bytes: realtime.queue_bytes,
+                written: realtime.written,
+                left_to_batch: realtime.left_to_batch,
+            },
             retries: flush.retries,
             failures: flush.failures,
             quarantined: flush.quarantined,

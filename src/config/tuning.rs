@@ -63,7 +63,13 @@ impl Tuning {
             "storage.batch_size" => self.batch_size = values.count(name)?,
             "storage.flush_interval" => self.flush_interval = values.flush_interval()?,
             "cache.sync_interval" => self.sync_interval = values.duration(name)?,
-            _ => return Err(ConfigError::Fixed { key: name.to_owned(), origin: origin.clone(), changeable: Self::KEYS.join(", ") }),
+            _ => {
+                return Err(ConfigError::Fixed {
+                    key: name.to_owned(),
+                    origin: origin.clone(),
+                    changeable: Self::KEYS.join(", "),
+                });
+            }
         }
         Ok(self)
     }
@@ -130,10 +136,11 @@ mod tests {
 
     #[test]
     fn every_key_is_spelt_so_that_it_is_read_as_it_is() {
-        let tuning = Tuning { max_buffer_size: 7, batch_size: 9, flush_interval: Duration::from_secs(5_400), ..Tuning::default() };
-        let read = Tuning::KEYS.iter().try_fold(Tuning::default(), |read, name| {
-            read.with(name, &tuning.text(name).unwrap_or_default(), &Origin::Request)
-        });
+        let tuning =
+            Tuning { max_buffer_size: 7, batch_size: 9, flush_interval: Duration::from_secs(5_400), ..Tuning::default() };
+        let read = Tuning::KEYS
+            .iter()
+            .try_fold(Tuning::default(), |read, name| read.with(name, &tuning.text(name).unwrap_or_default(), &Origin::Request));
         assert_eq!(read.unwrap(), tuning);
     }
 }

@@ -52,6 +52,12 @@ impl Ledger {
         }
     }
 
+    /// Whether the database's count of bytes was ever read.
+    #[must_use]
+    pub fn knows_bytes(&self) -> bool {
+        self.bytes_seen.is_some()
+    }
+
     /// Counts what the database wrote since the last look.
     pub fn note_bytes(&mut self, reading: Option<u64>) {
         if let Some((before, now)) = self.bytes_seen.zip(reading) {

@@ -107,7 +107,7 @@ impl SingleQueue {
 
     /// What a batch that ends with `last`, and is the next one, has in common with what was written. Forgets it.
     pub fn take_overlap(&mut self, last: EventId, compare: bool) -> Option<Overlap> {
-        let mut up_to = |ids: &mut VecDeque<EventId>| {
+        let up_to = |ids: &mut VecDeque<EventId>| {
             let count = ids.partition_point(|id| *id <= last);
             ids.drain(..count).collect::<Vec<_>>()
         };

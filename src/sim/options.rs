@@ -256,10 +256,11 @@ impl Plan {
         let (settings, versions) =
             if calm { (Settings::default(), vec![Version::Go1_14_0; options.endpoints]) } else { (settings, versions) };
         let latency_max = Duration::from_millis(if calm { 4 } else { rng.u64(4..60) });
+        let batch_size = if calm { 100 } else { [1, 7, 100][rng.usize(0..3)] };
         Self {
             options: options.clone(),
-            settings,
-            batch_size: if calm { 100 } else { [1, 7, 100][rng.usize(0..3)] },
+            settings: Settings { batch_size, ..settings },
+            batch_size,
             versions,
             start,
             latency_max,

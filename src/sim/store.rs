@@ -5,8 +5,8 @@ use crate::event::{EndpointId, Record};
 use crate::modes::StorageMode;
 use crate::modes::usage::Usage;
 use crate::store::{
-    Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Settings, Store, StoreError,
-    StoreErrorKind, Stored,
+    Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Settings, Store, StoreError, StoreErrorKind,
+    Stored,
 };
 
 use super::observation::{Answer, Seen};

@@ -51,6 +51,8 @@ pub struct OptimizedStorage {
     pub rows_written: u64,
     /// Rows whose id was there before: replays and commits in doubt.
     pub rows_skipped: u64,
+    /// Events that are written one at a time, in the modes `realtime` and `dual`.
+    pub realtime: RealtimeStats,
     /// Tries after a failed one.
     pub retries: u64,
     /// Failed writes.
@@ -71,6 +73,19 @@ pub struct OptimizedStorage {
     pub journal_bytes: u64,
     /// The next boundary, with the offset of `storage.timezone`; `None` where no recorder runs.
     pub next_boundary: Option<String>,
+}
+
+/// Events that are written one at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RealtimeStats {
+    /// Events that wait for it.
+    pub queue_events: u64,
+    /// Their bytes, roughly.
+    pub queue_bytes: u64,
+    /// Events that were.
+    pub written: u64,
+    /// Events that were to be and were left to their batch: the queue was full, the write failed, or the batch came first.
+    pub left_to_batch: u64,
 }
 
 /// Flushes by cause.

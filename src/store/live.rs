@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use diesel::query_dsl::methods::FilterDsl;
 use diesel::upsert::excluded;
-use diesel::{AsChangeset, BoolExpressionMethods, ExpressionMethods, Insertable, JoinOnDsl, QueryDsl, QueryResult, Queryable, RunQueryDsl};
+use diesel::{
+    AsChangeset, BoolExpressionMethods, ExpressionMethods, Insertable, JoinOnDsl, QueryDsl, QueryResult, Queryable, RunQueryDsl,
+};
 
 use super::LiveChanges;
 use super::connection::{Connection, on};

@@ -224,7 +224,13 @@ impl LiveChanges {
     /// True if there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.endpoints.is_empty() && self.configs.is_empty() && self.samples.is_empty() && self.removed.is_empty()
+        self.rows() == 0
+    }
+
+    /// Rows that change.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        (self.endpoints.len() + self.configs.len() + self.samples.len() + self.removed.len()) as u64
     }
 }
 

@@ -3,11 +3,11 @@
 use diesel::result::Error;
 use diesel::{Connection as _, ExpressionMethods, QueryDsl, QueryResult, RunQueryDsl};
 
+use super::StoreError;
 use super::connection::{Connection, RowVerdict, on, refuses_row};
 use super::endpoints::Failure;
 use super::events::{EventRow, GapRow};
 use super::insert_events::InsertEvents;
-use super::StoreError;
 use super::live::{ConfigRow, StateRow};
 use super::schema::{endpoint_sse, gaps, tunnel_config, tunnel_state};
 use crate::event::{Event, EventKind, Record};

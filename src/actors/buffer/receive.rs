@@ -1,0 +1,139 @@
+//! What comes in: records and closed windows, and the replies that are owed for them.
+
+use std::sync::Arc;
+
+use actix::{Handler, Message, ResponseFuture};
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::BufferActor;
+use crate::event::Bunch;
+use crate::id::EventId;
+use crate::journaling::Item;
+use crate::store::HistoryBatch;
+
+/// Records that wait for a journal write which does not end; beyond that records are refused. Some 32 MiB in memory.
+pub const STALLED_EVENTS_MAX: usize = 100_000;
+
+/// Records as they were received.
+///
+/// Sent by the SseIngestActor for every bunch that has stored records, in the order of their ids. The reply means: written
+/// to the journal (with `journal.sync_interval = always`: synced); it is then that they count as received. On refusal
+/// the sender counts the rest of them as dropped, by endpoint and reason, and records a gap; it does not try again.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct Append(pub Arc<Bunch>);
+
+/// A bunch, or the end of one, was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason} after {kept} records")]
+pub struct Refusal {
+    /// Records from the beginning of the bunch that were kept all the same: a batch became full in its middle.
+    pub kept: usize,
+    /// Why not the rest.
+    pub reason: Refused,
+}
+
+/// Why records were not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refused {
+    /// The journal holds `journal.max_bytes`.
+    #[error("journal_full")]
+    JournalFull,
+    /// The journal's file system has less than `journal.min_free_bytes` left, or said that it is full.
+    #[error("disk_full")]
+    DiskFull,
+    /// More than the bound waits for a journal write that does not end.
+    #[error("journal_stalled")]
+    JournalStalled,
+    /// The journal could not be written or synced for another reason.
+    #[error("journal_failed")]
+    JournalFailed,
+    /// The recorder is stopping.
+    #[error("stopping")]
+    Stopping,
+}
+
+impl Refused {
+    /// The word under which it is counted.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JournalFull => "journal_full",
+            Self::DiskFull => "disk_full",
+            Self::JournalStalled => "journal_stalled",
+            Self::JournalFailed => "journal_failed",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// Closed windows, to be stored after what is in the buffer already.
+///
+/// Sent by the HistoryWorkerActor. The reply means that the journal has them, or that they wait in memory because it
+/// refused them. There is no failure.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct StoreHistory {
+    /// Every event up to here is contained in this batch or in earlier ones.
+    pub through: EventId,
+    /// What there is to store.
+    pub batch: Option<HistoryBatch>,
+}
+
+impl BufferActor {
+    pub(super) fn acknowledge(&mut self, kept: usize, refused: Option<Refused>) {
+        let Some((count, reply)) = self.acks.pop_front() else { return };
+        self.unwritten_events -= count;
+        let answer = match refused {
+            None => Ok(()),
+            Some(reason) => Err(Refusal { kept, reason }),
+        };
+        // An SseIngestActor that stopped meanwhile needs no reply; the records are kept or counted all the same.
+        let _ = reply.send(answer);
+    }
+
+    pub(super) fn acknowledge_history(&mut self) {
+        if let Some(reply) = self.history_acks.pop_front() {
+            let _ = reply.send(());
+        }
+    }
+}
+
+impl Handler<Append> for BufferActor {
+    type Result = ResponseFuture<Result<(), Refusal>>;
+
+    fn handle(&mut self, Append(bunch): Append, ctx: &mut Self::Context) -> Self::Result {
+        let count = bunch.records.len();
+        let refused = if self.draining {
+            Some(Refused::Stopping)
+        } else {
+            (self.unwritten_events + count > STALLED_EVENTS_MAX).then_some(Refused::JournalStalled)
+        };
+        if let Some(reason) = refused {
+            return Box::pin(async move { Err(Refusal { kept: 0, reason }) });
+        }
+        let (reply, answer) = oneshot::channel();
+        self.unwritten_events += count;
+        self.acks.push_back((count, reply));
+        self.items.push(Item::Append(bunch));
+        self.journal_soon(ctx);
+        Box::pin(async { answer.await.unwrap_or(Err(Refusal { kept: 0, reason: Refused::Stopping })) })
+    }
+}
+
+impl Handler<StoreHistory> for BufferActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, StoreHistory { through, batch }: StoreHistory, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        self.history_acks.push_back(reply);
+        self.items.push(batch.map_or(Item::HistoryUnchanged(through), |batch| Item::History(Box::new(batch))));
+        self.journal_soon(ctx);
+        Box::pin(async {
+            // The actor stopped: the windows are rebuilt from the journal.
+            let _ = answer.await;
+        })
+    }
+}

@@ -1,0 +1,231 @@
+//! Endpoints are made, changed and removed on request: first in the database, then in effect.
+
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
+use futures_util::future::LocalBoxFuture;
+use log::info;
+
+use super::{EndpointsActor, EndpointsSetup};
+use crate::actors::buffer::FlushNow;
+use crate::actors::cache::Forget;
+use crate::actors::flush::{AddEndpoint, ChangeEndpoint, RemoveEndpoint};
+use crate::actors::history_worker::{self, CutWindows};
+use crate::actors::sse_ingest::Retarget;
+use crate::endpoint::{Endpoint, valid_name};
+use crate::event::EndpointId;
+use crate::store::{EndpointChange, FlushCause, NewEndpoint, StoreError, StoreErrorKind};
+use crate::transport::Target;
+
+/// How long a new endpoint's master is asked for its id, to see whether it is followed already.
+const IDENTIFY_WITHIN: Duration = Duration::from_secs(5);
+
+/// Follow a new master. The reply means that it is stored and being connected to.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<EndpointId, ChangeError>")]
+pub struct Add(pub NewEndpoint);
+
+/// Change an endpoint. The reply means that the change is stored and in effect.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), ChangeError>")]
+pub struct Change {
+    /// Which.
+    pub name: String,
+    /// What.
+    pub change: EndpointChange,
+}
+
+/// Stop following a master. The reply means that what it sent is stored or journaled, and that it is removed.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), ChangeError>")]
+pub struct Remove {
+    /// Which.
+    pub name: String,
+    /// Delete its events and history too.
+    pub purge: bool,
+}
+
+/// A change of endpoints was not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// There is no such endpoint.
+    #[error("there is no endpoint named `{0}`; see `tidegate endpoint list`")]
+    NotFound(String),
+    /// What is there forbids it.
+    #[error("{0}")]
+    Conflict(String),
+    /// The database cannot take it now.
+    #[error("not stored: {0}; try again when the database works")]
+    Unavailable(String),
+}
+
+impl From<StoreError> for ChangeError {
+    fn from(error: StoreError) -> Self {
+        match error.kind {
+            StoreErrorKind::Refused => Self::Conflict(error.message),
+            StoreErrorKind::Unavailable | StoreErrorKind::Fatal => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+fn stopping() -> ChangeError {
+    ChangeError::Unavailable("the recorder is stopping".to_owned())
+}
+
+impl EndpointsActor {
+    /// Puts a stored change into effect. The future resolves when a stream that had to stop is drained.
+    fn change(&mut self, ctx: &mut Context<Self>, id: EndpointId, change: EndpointChange) -> Option<LocalBoxFuture<'static, ()>> {
+        let followed = self.followed.get_mut(&id)?;
+        let endpoint = &mut followed.endpoint;
+        let EndpointChange { url, api_key, tls, paused, log_events, master_id } = change;
+        let retarget = url.is_some() || api_key.is_some() || tls.is_some() || log_events.is_some();
+        if url.as_ref().is_some_and(|url| *url != endpoint.url) {
+            // Another address may be another master.
+            endpoint.master_id = None;
+        }
+        endpoint.url = url.unwrap_or_else(|| endpoint.url.clone());
+        endpoint.api_key = api_key.unwrap_or_else(|| endpoint.api_key.clone());
+        endpoint.tls = tls.unwrap_or_else(|| endpoint.tls.clone());
+        endpoint.log_events = log_events.unwrap_or(endpoint.log_events);
+        endpoint.master_id = master_id.or_else(|| endpoint.master_id.clone());
+        endpoint.paused = paused.unwrap_or(endpoint.paused);
+        if endpoint.paused {
+            info!("endpoint {}: paused", endpoint.name);
+            let stopped = self.stop(id);
+            self.show_paused(id);
+            return Some(Box::pin(stopped));
+        }
+        match &followed.ingest {
+            Some(ingest) if retarget => {
+                let sent = ingest.send(Retarget(endpoint.clone()));
+                Some(Box::pin(async {
+                    // If it is gone the recorder is stopping.
+                    let _ = sent.await;
+                }))
+            }
+            Some(_) => None,
+            None => {
+                self.connect(ctx, id);
+                None
+            }
+        }
+    }
+}
+
+impl Handler<Add> for EndpointsActor {
+    type Result = AtomicResponse<Self, Result<EndpointId, ChangeError>>;
+
+    fn handle(&mut self, Add(new): Add, _: &mut Self::Context) -> Self::Result {
+        let taken = self.find(&new.name).is_ok();
+        let transport = self.setup.transport.clone();
+        let add = self.setup.add.clone();
+        let target = Target { url: new.url.clone(), api_key: new.api_key.clone(), tls: new.tls.clone() };
+        let checked = async move {
+            if taken {
+                return Err(ChangeError::Conflict(format!("an endpoint named `{}` exists already", new.name)));
+            }
+            valid_name(&new.name).map_err(|error| ChangeError::Conflict(error.to_string()))?;
+            // A master that cannot be reached now is told apart when it can.
+            let answer = tokio::time::timeout(IDENTIFY_WITHIN, transport.get(&target, "/instances")).await;
+            Ok((new, answer.ok().and_then(Result::ok).and_then(|body| crate::wire::master_id(&body))))
+        };
+        AtomicResponse::new(Box::pin(checked.into_actor(self).then(move |checked, actor: &mut Self, _| {
+            let refused = checked.and_then(|(new, master_id)| {
+                match master_id.as_deref().and_then(|master_id| actor.twin_of(EndpointId::default(), master_id)) {
+                    Some(twin) => Err(ChangeError::Conflict(format!("this master is followed already, as endpoint `{twin}`"))),
+                    None => Ok(new),
+                }
+            });
+            async move {
+                let new = refused?;
+                let id = add.send(AddEndpoint(new.clone())).await.map_err(|_| stopping())??;
+                Ok((id, new))
+            }
+            .into_actor(actor)
+            .map(|added: Result<_, ChangeError>, actor, ctx| {
+                let (id, NewEndpoint { name, url, api_key, tls, log_events }) = added?;
+                info!("endpoint {name}: added");
+                actor.follow(ctx, Endpoint { id, name, url, api_key, tls, paused: false, log_events, master_id: None });
+                Ok(id)
+            })
+        })))
+    }
+}
+
+impl Handler<Change> for EndpointsActor {
+    type Result = AtomicResponse<Self, Result<(), ChangeError>>;
+
+    fn handle(&mut self, Change { name, change }: Change, _: &mut Self::Context) -> Self::Result {
+        let id = self.find(&name);
+        let store = self.setup.change.clone();
+        let stored = async move {
+            let id = id?;
+            store.send(ChangeEndpoint { id, change: change.clone() }).await.map_err(|_| stopping())??;
+            Ok((id, change))
+        };
+        AtomicResponse::new(Box::pin(stored.into_actor(self).then(|stored: Result<_, ChangeError>, actor: &mut Self, ctx| {
+            let drained = match &stored {
+                Ok((id, change)) => actor.change(ctx, *id, change.clone()),
+                Err(_) => None,
+            };
+            async move {
+                let (_, _) = stored?;
+                if let Some(drained) = drained {
+                    drained.await;
+                }
+                Ok(())
+            }
+            .into_actor(actor)
+        })))
+    }
+}
+
+impl Handler<Remove> for EndpointsActor {
+    type Result = AtomicResponse<Self, Result<(), ChangeError>>;
+
+    fn handle(&mut self, Remove { name, purge }: Remove, _: &mut Self::Context) -> Self::Result {
+        let id = match self.find(&name) {
+            Ok(id) => id,
+            Err(error) => return AtomicResponse::new(Box::pin(actix::fut::ready(Err(error)))),
+        };
+        let stopped = self.stop(id);
+        let EndpointsSetup { remove, forget, forget_history, cut_windows, flush_now, .. } = &self.setup;
+        let (remove, forget, forget_history) = (remove.clone(), forget.clone(), forget_history.clone());
+        let (cut_windows, flush_now) = (cut_windows.clone(), flush_now.clone());
+        let removed = async move {
+            stopped.await;
+            if purge {
+                // What is on its way must be in the tables to be deleted with the rest.
+                forget_history.send(history_worker::Forget(id)).await.map_err(|_| stopping())?;
+                cut_windows.send(CutWindows { cause: FlushCause::Manual, open: false }).await.map_err(|_| stopping())?;
+                let flushed = flush_now.send(FlushNow).await.map_err(|_| stopping())?;
+                if let Some(error) = flushed.error {
+                    return Err(ChangeError::Unavailable(error));
+                }
+            }
+            remove.send(RemoveEndpoint { id, purge }).await.map_err(|_| stopping())??;
+            forget.send(Forget(id)).await.map_err(|_| stopping())?;
+            forget_history.send(history_worker::Forget(id)).await.map_err(|_| stopping())?;
+            Ok(())
+        };
+        AtomicResponse::new(Box::pin(removed.into_actor(self).map(move |removed, actor, ctx| {
+            match &removed {
+                Ok(()) => {
+                    actor.followed.remove(&id);
+                    actor.setup.publish.send_modify(|all| {
+                        all.remove(&id);
+                    });
+                    // It may have been the twin for which another one was stopped.
+                    let idle = actor.followed.iter().filter(|(_, other)| other.ingest.is_none() && !other.endpoint.paused);
+                    for other in idle.map(|(id, _)| *id).collect::<Vec<_>>() {
+                        actor.connect(ctx, other);
+                    }
+                    info!("endpoint {name}: removed{}", if purge { ", with its events and history" } else { "" });
+                }
+                // It is still stored: go on following it.
+                Err(_) => actor.connect(ctx, id),
+            }
+            removed
+        })))
+    }
+}
