@@ -163,7 +163,7 @@ pub struct Endpoint {
 }
 
 /// The four values of `endpoints.status`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum EndpointStatus {
     /// Its stream is open.

@@ -109,6 +109,7 @@ pub mod recorder;
 pub mod recovery;
 pub mod redact;
 pub mod replay;
+pub mod restore;
 pub mod sim;
 pub mod sse;
 pub mod status;

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod api_key;
+mod backup;
 mod check;
 pub mod client;
 mod completions;
@@ -15,6 +16,7 @@ mod migrate;
 pub mod output;
 pub mod place;
 mod replay;
+mod restore;
 mod run;
 mod signals;
 mod simulate;
@@ -80,6 +82,10 @@ enum Command {
     Flush(flush::Flush),
     /// Feeds recorded streams through the same path as live ones
     Replay(replay::Replay),
+    /// Copies the database into a file, also while it is recorded to
+    Backup(backup::Backup),
+    /// Makes a backup the database again
+    Restore(restore::Restore),
     /// Runs the real recorder on virtual time with simulated masters and faults, from a seed
     Simulate(simulate::Simulate),
     /// Prints a completion script for a shell
@@ -130,6 +136,8 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Tunnels(command) => command.execute(&config).await,
         Command::Flush(command) => command.execute(&config).await,
         Command::Replay(command) => command.execute(&config).await,
+        Command::Backup(command) => command.execute(&config).await,
+        Command::Restore(command) => command.execute(&config).await,
         Command::Simulate(command) => command.execute(),
         Command::Completions(command) => Ok(command.execute()),
     }

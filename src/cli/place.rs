@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::endpoint::{Endpoint, TlsPolicy};
 use crate::http::document::{EndpointDocument, Endpoints, TlsDocument, TunnelDocument, Tunnels};
-use crate::http::{identity, routes};
+use crate::http::{endpoints, identity};
 use crate::status::snapshot::{DatabaseStats, EndpointStats, OptimizedStorage, Stats};
 use crate::store::{EndpointChange, NewEndpoint, Store};
 
@@ -159,7 +159,7 @@ impl<'a> Place<'a> {
             }
             Self::Database { config, why } => {
                 let endpoint = stored(open(config, why)?.as_mut(), name)?;
-                let tls = Some(routes::trust(name, &endpoint.tls).map_err(Failure::usage)?);
+                let tls = Some(endpoints::trust(name, &endpoint.tls).map_err(Failure::usage)?);
                 self.change(name, &EndpointChange { tls, ..EndpointChange::default() }).await
             }
         }

@@ -2,6 +2,7 @@
 //! the same documents from the database. None of them can hold an API key.
 
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 use crate::actors::endpoints::EndpointView;
 use crate::clock::Timestamp;
@@ -11,14 +12,14 @@ use crate::recorder::TunnelView;
 use crate::store::{EndpointChange, NewEndpoint};
 
 /// `GET /api/v1/endpoints`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Endpoints {
     /// By name.
     pub endpoints: Vec<EndpointDocument>,
 }
 
 /// An endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EndpointDocument {
     /// Unique name.
     pub name: String,
@@ -48,7 +49,7 @@ pub struct EndpointDocument {
 }
 
 /// How a certificate is judged: `{"tls": "pin", "pin": "ab12..."}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TlsDocument {
     /// `verify`, `pin` or `insecure`.
     pub tls: String,
@@ -91,14 +92,14 @@ impl From<&EndpointView> for EndpointDocument {
 }
 
 /// `GET /api/v1/tunnels`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tunnels {
     /// By endpoint and instance.
     pub tunnels: Vec<TunnelDocument>,
 }
 
 /// A tunnel. Counters are bytes, seen from the instance's non-tunnel side.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TunnelDocument {
     /// Name of its endpoint.
     pub endpoint: String,
@@ -157,7 +158,7 @@ impl From<&TunnelView> for TunnelDocument {
 }
 
 /// `POST /api/v1/flush`. With an error the status is 503.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Flushed {
     /// Records committed since the request.
     pub committed: u64,
@@ -168,7 +169,7 @@ pub struct Flushed {
 }
 
 /// `GET /healthz`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// `ok`.
     pub status: String,
@@ -176,8 +177,15 @@ pub struct Health {
     pub version: String,
 }
 
+/// `GET /readyz`, if all is well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ready {
+    /// `ready`.
+    pub status: String,
+}
+
 /// Body of `POST /api/v1/endpoints`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddEndpoint {
     /// Unique name.
@@ -186,6 +194,7 @@ pub struct AddEndpoint {
     pub url: String,
     /// The master's key; absent or empty where it asks for none.
     #[serde(default, deserialize_with = "api_key")]
+    #[schema(value_type = Option<String>, write_only)]
     pub api_key: Option<ApiKey>,
     /// `verify`, `pin` or `insecure`.
     pub tls: Option<String>,
@@ -215,13 +224,14 @@ impl AddEndpoint {
 }
 
 /// Body of `PATCH /api/v1/endpoints/{name}`: what is absent stays.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeEndpoint {
     /// New address.
     pub url: Option<String>,
     /// New key.
     #[serde(default, deserialize_with = "api_key")]
+    #[schema(value_type = Option<String>, write_only)]
     pub api_key: Option<ApiKey>,
     /// `verify`, `pin` or `insecure`.
     pub tls: Option<String>,
@@ -233,6 +243,7 @@ pub struct ChangeEndpoint {
     pub paused: Option<bool>,
     /// Store `log` events or not; `null` goes back to following `storage.log_events`.
     #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<bool>)]
     pub log_events: Option<Option<bool>>,
 }
 

@@ -1,66 +1,208 @@
 //! Who may ask what.
 //!
 //! - `/healthz` and `/readyz` are open.
-//! - With a token everything else needs it as a bearer token.
+//! - With a token everything else needs it as a bearer token, or the session of a browser that gave it to `/login`; that page
+//!   and its two assets are open too. Wrong tokens are limited by the address they come from.
 //! - Without one the server listens on loopback only (the configuration sees to that), and the danger is a page in the
 //!   user's own browser: it can send requests here (cross-site requests), and with a name that it points at 127.0.0.1
 //!   it can read the answers (DNS rebinding). So `Host` must be a loopback name or address.
-//! - Changes need an `Origin` that is absent (not a browser) or our own, with a token too.
+//! - Changes need an `Origin` that is absent (not a browser) or our own, with a token too; with a session it must be there.
 
 use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use actix_web::body::MessageBody;
+use actix_web::cookie::Cookie;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{self, HeaderMap, HeaderName};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, ResponseError, web};
+use actix_web::{Error, HttpResponse, ResponseError, web};
+use rustls::crypto::ring;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::failures::Failures;
 use super::problem::Problem;
+use super::session::Sessions;
+use crate::clock::SharedClock;
 use crate::config::Token;
 
+/// What is open to everyone where there is a token: the form that asks for it.
+const LOGIN_PATHS: [&str; 3] = ["/login", "/assets/login.css", "/assets/login.js"];
+
 /// Decides which requests are let through.
-#[derive(Clone, Debug)]
 pub struct Guard {
     /// Digest of the token, so that a comparison takes the same time whatever is sent, whatever its length.
     token: Option<[u8; 32]>,
+    /// Name of the session's cookie. Cookies do not tell ports apart, so recorders of one host need names of their own.
+    cookie: String,
+    clock: SharedClock,
+    sessions: Mutex<Sessions>,
+    failures: Mutex<Failures>,
+}
+
+/// A request, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Method.
+    pub method: &'a Method,
+    /// Path without query.
+    pub path: &'a str,
+    /// Headers.
+    pub headers: &'a HeaderMap,
+    /// Where the connection comes from.
+    pub peer: Option<IpAddr>,
+}
+
+/// Why a request is not let through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is answered with this.
+    Problem(Problem),
+    /// Too many wrong tokens came from there; the next one is looked at after this time.
+    Wait(Duration),
+    /// A person who has not logged in is shown the form.
+    LogIn,
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl Refusal {
+    fn response(&self) -> HttpResponse {
+        match self {
+            Self::Problem(problem) => problem.error_response(),
+            Self::Wait(wait) => {
+                let detail = "too many wrong tokens came from this address; wait and try again";
+                let mut response = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).error_response();
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds_up(*wait)));
+                response
+            }
+            Self::LogIn => HttpResponse::SeeOther().insert_header((header::LOCATION, "/login")).finish(),
+        }
+    }
+}
+
+/// Whole seconds, rounded up.
+pub(super) fn seconds_up(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 impl Guard {
-    /// A guard for `http.token`.
+    /// A guard for `http.token`. `identity` is the recorder's.
     #[must_use]
-    pub fn new(token: Option<&Token>) -> Self {
-        Self { token: token.map(|token| digest(token.reveal().as_bytes())) }
+    pub fn new(token: Option<&Token>, identity: &str, clock: SharedClock) -> Self {
+        Self {
+            token: token.map(|token| digest(token.reveal().as_bytes())),
+            cookie: format!("tidegate-{identity}"),
+            clock,
+            sessions: Mutex::default(),
+            failures: Mutex::default(),
+        }
     }
 
     /// Lets a request through, or says why not.
     ///
     /// # Errors
-    /// 400 without a usable `Host`, 401 without the token, 403 for what a foreign page sent.
-    pub fn judge(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Problem> {
+    /// 400 without a usable `Host`, 401 without the token, 403 for what a foreign page sent, 429 after many wrong tokens.
+    pub fn judge(&self, asked: Asked<'_>) -> Result<(), Refusal> {
+        let Asked { method, path, headers, .. } = asked;
         if matches!(path, "/healthz" | "/readyz") {
             return Ok(());
         }
         let host = only(headers, &header::HOST)?.ok_or_else(|| Problem::bad_request("the request has no Host header"))?;
-        match &self.token {
-            Some(token) => bearer(token, only(headers, &header::AUTHORIZATION)?)?,
-            None if is_loopback(host) => {}
+        let by_session = match &self.token {
+            Some(_) if LOGIN_PATHS.contains(&path) => false,
+            Some(token) => self.knows_token(token, asked)?,
+            None if is_loopback(host) => false,
             None => {
                 let detail = "without http.token only requests to a loopback name are answered, against pages that point their \
                               name here; ask for localhost or 127.0.0.1, or set http.token";
-                return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+                return Err(Problem::new(StatusCode::FORBIDDEN, detail).into());
+            }
+        };
+        if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+            return Ok(());
+        }
+        match only(headers, &header::ORIGIN)? {
+            Some(origin) if is_same(origin, host) => Ok(()),
+            None if !by_session => Ok(()),
+            _ => {
+                let detail = "changes are taken from our own page only; this came from another origin";
+                Err(Problem::new(StatusCode::FORBIDDEN, detail).into())
             }
         }
-        let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-        match only(headers, &header::ORIGIN)? {
-            Some(origin) if !reads && !is_same(origin, host) => Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "changes are taken from our own page only; this came from another origin",
-            )),
-            _ => Ok(()),
+    }
+
+    /// Whether the request knows the token by its session and not by itself; a refusal if it does not know it.
+    fn knows_token(&self, token: &[u8; 32], asked: Asked<'_>) -> Result<bool, Refusal> {
+        if let Some(given) = only(asked.headers, &header::AUTHORIZATION)? {
+            let Some(text) = bearer(given) else { return Err(unauthorized("send http.token as `Authorization: Bearer TOKEN`")) };
+            self.compare(token, text, asked.peer)?;
+            return Ok(false);
         }
+        if let Some(session) = self.session_of(asked.headers)
+            && self.sessions().is_valid(&session, self.clock.monotonic())
+        {
+            return Ok(true);
+        }
+        let accept = asked.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let is_page = asked.path == "/" || (!asked.path.starts_with("/api/") && accept.contains("text/html"));
+        if *asked.method == Method::GET && is_page {
+            return Err(Refusal::LogIn);
+        }
+        Err(unauthorized("send http.token as `Authorization: Bearer TOKEN`, or log in at /login"))
+    }
+
+    fn compare(&self, token: &[u8; 32], given: &str, peer: Option<IpAddr>) -> Result<(), Refusal> {
+        let now = self.clock.monotonic();
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wait) = failures.wait(peer, now) {
+            return Err(Refusal::Wait(wait));
+        }
+        if digest(given.as_bytes()).ct_eq(token).into() {
+            return Ok(());
+        }
+        failures.count(peer, now);
+        Err(unauthorized("the token is not http.token"))
+    }
+
+    /// Begins a session for who knows the token; the cookie is to be given to the browser. `None` where there is no token to
+    /// know.
+    ///
+    /// # Errors
+    /// [`Refusal`] with a wrong token, and after many.
+    pub fn log_in(&self, given: &str, peer: Option<IpAddr>) -> Result<Option<Cookie<'static>>, Refusal> {
+        let Some(token) = &self.token else { return Ok(None) };
+        self.compare(token, given, peer)?;
+        let random = ring::default_provider().secure_random;
+        let session = self.sessions().begin(random, self.clock.monotonic());
+        let session = session
+            .ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the system gives no random numbers for a session"))?;
+        Ok(Some(Cookie::new(self.cookie.clone(), session)))
+    }
+
+    /// Ends the session of a request; the cookie to take back is in the answer.
+    pub fn log_out(&self, headers: &HeaderMap) -> Cookie<'static> {
+        if let Some(session) = self.session_of(headers) {
+            self.sessions().end(&session);
+        }
+        Cookie::new(self.cookie.clone(), "")
+    }
+
+    fn session_of(&self, headers: &HeaderMap) -> Option<String> {
+        let cookies = headers.get_all(header::COOKIE).filter_map(|value| value.to_str().ok());
+        let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        pairs.find(|(name, _)| *name == self.cookie).map(|(_, value)| value.to_owned())
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -73,34 +215,34 @@ pub async fn check(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let verdict = match request.app_data::<web::Data<Guard>>() {
-        Some(guard) => guard.judge(request.method(), request.path(), request.headers()),
+        Some(guard) => guard.judge(Asked {
+            method: request.method(),
+            path: request.path(),
+            headers: request.headers(),
+            peer: request.peer_addr().map(|peer| peer.ip()),
+        }),
         // A server that was built without a guard must not be open.
-        None => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the server has no guard")),
+        None => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the server has no guard").into()),
     };
     match verdict {
         Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
         // As a response and not as an error, so that it carries the headers of every answer.
-        Err(problem) => Ok(request.into_response(problem.error_response()).map_into_right_body()),
+        Err(refusal) => Ok(request.into_response(refusal.response()).map_into_right_body()),
     }
+}
+
+fn unauthorized(detail: &str) -> Refusal {
+    Problem::new(StatusCode::UNAUTHORIZED, detail).into()
+}
+
+/// The token of an `Authorization` header.
+fn bearer(given: &str) -> Option<&str> {
+    let (scheme, text) = given.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| text.trim())
 }
 
 fn digest(text: &[u8]) -> [u8; 32] {
     Sha256::digest(text).into()
-}
-
-fn bearer(token: &[u8; 32], given: Option<&str>) -> Result<(), Problem> {
-    let unauthorized = |detail: &str| Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
-    let Some(given) = given else { return unauthorized("send http.token as `Authorization: Bearer TOKEN`") };
-    match given.split_once(' ') {
-        Some((scheme, text)) if scheme.eq_ignore_ascii_case("bearer") => {
-            if digest(text.trim().as_bytes()).ct_eq(token).into() {
-                Ok(())
-            } else {
-                unauthorized("the token is not http.token")
-            }
-        }
-        _ => unauthorized("send http.token as `Authorization: Bearer TOKEN`"),
-    }
 }
 
 /// The value of a header that must not be there twice: two readers could each believe another one.
@@ -130,73 +272,5 @@ fn is_same(origin: &str, host: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use actix_web::http::header::HeaderValue;
-
-    use super::*;
-
-    fn status(token: Option<&str>, method: Method, path: &str, headers: &[(HeaderName, &'static str)]) -> u16 {
-        let token = token.map(|token| Token::new(token).unwrap());
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.append(name.clone(), HeaderValue::from_static(value));
-        }
-        Guard::new(token.as_ref()).judge(&method, path, &map).map_or_else(|problem| problem.status, |()| 200)
-    }
-
-    #[test]
-    fn without_a_token_only_loopback_hosts_are_answered() {
-        for host in ["localhost", "LOCALHOST:8686", "127.0.0.1:8686", "127.9.9.9", "[::1]:8686", "[::1]"] {
-            assert_eq!(status(None, Method::GET, "/api/v1/stats", &[(header::HOST, host)]), 200, "{host}");
-        }
-        for host in ["evil.example", "localhost.evil.example:8686", "10.0.0.1", "127.0.0.1.evil.example", "[::2]", ""] {
-            assert_eq!(status(None, Method::GET, "/api/v1/stats", &[(header::HOST, host)]), 403, "{host}");
-        }
-        assert_eq!(status(None, Method::GET, "/api/v1/stats", &[]), 400);
-    }
-
-    #[test]
-    fn changes_are_taken_from_no_origin_or_our_own() {
-        let host = (header::HOST, "localhost:8686");
-        assert_eq!(status(None, Method::POST, "/api/v1/flush", std::slice::from_ref(&host)), 200);
-        for (origin, expected) in [
-            ("http://localhost:8686", 200),
-            ("http://localhost", 403),
-            ("http://127.0.0.1:8686", 403),
-            ("https://evil.example", 403),
-            ("null", 403),
-        ] {
-            let headers = [host.clone(), (header::ORIGIN, origin)];
-            assert_eq!(status(None, Method::POST, "/api/v1/flush", &headers), expected, "{origin}");
-            assert_eq!(status(None, Method::DELETE, "/api/v1/endpoints/a", &headers), expected, "{origin}");
-            assert_eq!(status(None, Method::GET, "/api/v1/stats", &headers), 200, "reads are not changes");
-        }
-    }
-
-    #[test]
-    fn with_a_token_everything_but_the_probes_needs_it() {
-        let host = (header::HOST, "panel.example");
-        for (given, expected) in [
-            (None, 401),
-            (Some("Bearer right"), 200),
-            (Some("bearer right"), 200),
-            (Some("Bearer wrong"), 401),
-            (Some("Bearer "), 401),
-            (Some("Basic right"), 401),
-            (Some("right"), 401),
-        ] {
-            let mut headers = vec![host.clone()];
-            headers.extend(given.map(|given| (header::AUTHORIZATION, given)));
-            assert_eq!(status(Some("right"), Method::GET, "/api/v1/stats", &headers), expected, "{given:?}");
-            assert_eq!(status(Some("right"), Method::GET, "/readyz", &headers), 200);
-        }
-        let foreign = [host, (header::AUTHORIZATION, "Bearer right"), (header::ORIGIN, "https://evil.example")];
-        assert_eq!(status(Some("right"), Method::POST, "/api/v1/flush", &foreign), 403);
-    }
-
-    #[test]
-    fn a_header_that_decides_must_not_be_there_twice() {
-        let headers = [(header::HOST, "localhost"), (header::HOST, "evil.example")];
-        assert_eq!(status(None, Method::GET, "/api/v1/stats", &headers), 400);
-    }
-}
+#[path = "guard_tests.rs"]
+mod tests;

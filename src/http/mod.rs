@@ -1,11 +1,22 @@
-//! The HTTP interface: who may ask ([`guard`]), what can be asked ([`routes`]), and what the answers look like
-//! ([`document`], [`problem`]).
+//! The HTTP interface: who may ask ([`guard`]), what can be asked ([`routes`], a file for each group), and what the answers
+//! look like ([`document`], [`problem`]).
 
 pub mod document;
+pub mod endpoints;
+mod failures;
+#[cfg(test)]
+mod fake;
+mod flush;
 pub mod guard;
+mod health;
 pub mod identity;
+mod login;
+mod openapi;
 pub mod problem;
 pub mod recorder;
 pub mod routes;
 pub mod server;
+mod session;
 pub mod starting;
+mod stats;
+mod tunnels;

@@ -6,6 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::{HttpResponse, ResponseError};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::actors::endpoints::ChangeError;
 
@@ -13,7 +14,7 @@ use crate::actors::endpoints::ChangeError;
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
 /// What went wrong. The type is `about:blank`: the status says what kind it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// The status code's own words.
     pub title: String,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
@@ -12,6 +13,7 @@ use super::guard::{self, Guard};
 use super::identity;
 use super::recorder::RecorderApi;
 use super::routes;
+use crate::clock::SystemClock;
 use crate::config::HttpConfig;
 
 /// Connections at a time. Readers of a page and a monitor need a handful; the rest waits in the system's queue.
@@ -40,11 +42,12 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// # Errors
 /// As the system gives them.
 pub fn serve<R: RecorderApi>(listener: TcpListener, recorder: R, http: &HttpConfig, identity: &str) -> io::Result<Server> {
-    let guard = Guard::new(http.token.as_ref());
+    // One for all, so that a session begun on one worker is known to the next.
+    let guard = web::Data::new(Guard::new(http.token.as_ref(), identity, Arc::new(SystemClock)));
     let identity = identity.to_owned();
     let server = HttpServer::new(move || {
         App::new()
-            .app_data(web::Data::new(guard.clone()))
+            .app_data(guard.clone())
             .app_data(web::Data::new(recorder.clone()))
             .wrap(middleware::from_fn(guard::check))
             .wrap(headers(&identity))
@@ -60,11 +63,23 @@ pub fn serve<R: RecorderApi>(listener: TcpListener, recorder: R, http: &HttpConf
     Ok(server.run())
 }
 
-/// Headers of every answer: whose it is, and that nobody keeps or reinterprets it.
+/// What a page of ours may do: load its own scripts, styles and pictures, talk to its own origin, send its own forms.
+/// Nothing inline, nothing from elsewhere, in nobody's frame.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+     img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Headers of every answer: whose it is, that nobody keeps or reinterprets it, and what a page may do. A route may say
+/// otherwise, for example of what may be kept.
 #[must_use]
 pub fn headers(identity: &str) -> DefaultHeaders {
     DefaultHeaders::new()
         .add((identity::HEADER, identity))
         .add(("cache-control", "no-store"))
         .add(("x-content-type-options", "nosniff"))
+        .add(("content-security-policy", CONTENT_SECURITY_POLICY))
+        .add(("x-frame-options", "DENY"))
+        // Not `no-referrer`, with which a browser sends `Origin: null` with a form.
+        .add(("referrer-policy", "same-origin"))
+        .add(("cross-origin-opener-policy", "same-origin"))
+        .add(("cross-origin-resource-policy", "same-origin"))
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::endpoint::EndpointStatus;
 
@@ -12,7 +13,7 @@ use crate::endpoint::EndpointStatus;
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILD_COMMIT"), ")");
 
 /// The whole document.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Stats {
     /// Buffer, flushes and journal.
     pub optimized_storage: OptimizedStorage,
@@ -31,7 +32,7 @@ pub struct Stats {
 }
 
 /// Buffer, flushes and journal.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OptimizedStorage {
     /// Events accepted and not committed.
     pub buffer_size: u64,
@@ -89,7 +90,7 @@ pub struct RealtimeStats {
 }
 
 /// Flushes by cause.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Flushes {
     /// A batch was full.
     pub threshold: u64,
@@ -106,7 +107,7 @@ pub struct Flushes {
 }
 
 /// Durations of commits of events, in milliseconds; `None` before the first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FlushMillis {
     /// The last one.
     pub last: Option<f64>,
@@ -117,7 +118,7 @@ pub struct FlushMillis {
 }
 
 /// One endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EndpointStats {
     /// Name.
     pub name: String,
@@ -140,7 +141,7 @@ pub struct EndpointStats {
 }
 
 /// The database.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DatabaseStats {
     /// Whether the last write succeeded.
     pub ok: bool,
@@ -151,7 +152,7 @@ pub struct DatabaseStats {
 }
 
 /// The process.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ProcessStats {
     /// Its id.
     pub pid: u32,

@@ -104,7 +104,7 @@ fn look(connection: &mut Connection, url: &DatabaseUrl, now: Timestamp) -> Query
     })
 }
 
-fn integrity(connection: &mut Connection) -> QueryResult<Vec<String>> {
+pub(super) fn integrity(connection: &mut Connection) -> QueryResult<Vec<String>> {
     let Connection::Sqlite(sqlite) = connection else { return Ok(Vec::new()) };
     let findings: Vec<Finding> = sql_query("PRAGMA integrity_check(100)").load(sqlite)?;
     let wrong = findings.into_iter().map(|finding| finding.integrity_check).filter(|finding| finding != "ok");

@@ -13,7 +13,7 @@ use diesel::{Connection as _, ConnectionError, PgConnection, RunQueryDsl, Sqlite
 use super::{StoreError, StoreErrorKind};
 
 /// Rights of a new database file.
-const FILE_MODE: u32 = 0o600;
+pub(super) const FILE_MODE: u32 = 0o600;
 /// How long SQLite waits for another writer before a call fails. Short: the FlushActor has its own back-off, and a query of
 /// the page or an `sqlite3` shell never holds the write lock for long.
 const SQLITE_BUSY_MILLIS: u32 = 500;

@@ -13,6 +13,9 @@ use super::connection::{Connection, DatabaseUrl, Phase, judged, on, query_error}
 use super::lock::FileLock;
 use super::{StoreError, diesel_store};
 
+/// Where the migrations that ran are noted.
+pub(super) const TABLE: &str = "__diesel_schema_migrations";
+
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
@@ -56,10 +59,23 @@ fn names(ran: diesel::migration::Result<Vec<MigrationVersion<'_>>>) -> diesel::m
 /// # Errors
 /// [`Fatal`](super::StoreErrorKind::Fatal) if it is older, newer or no tidegate database.
 pub(super) fn check(url: &DatabaseUrl, connection: &mut Connection) -> Result<(), StoreError> {
+    let applied = refuse_foreign(url, connection)?;
+    match known().into_iter().find(|version| !applied.contains(version)) {
+        None => Ok(()),
+        Some(missing) => Err(StoreError::fatal(format!("{url} lacks migration {missing}; run `tidegate migrate`"))),
+    }
+}
+
+/// Checks, without writing, that a database has a schema of this program, maybe an older one, and returns the migrations that
+/// it has.
+///
+/// # Errors
+/// [`Fatal`](super::StoreErrorKind::Fatal) if it is newer or no tidegate database.
+pub(super) fn refuse_foreign(url: &DatabaseUrl, connection: &mut Connection) -> Result<Vec<String>, StoreError> {
     let query = sql_query("SELECT version FROM __diesel_schema_migrations ORDER BY version");
     let applied: Vec<Applied> = on!(&mut *connection, c => query.load(c)).map_err(|error| {
         let text = error.to_string();
-        if text.contains("__diesel_schema_migrations") {
+        if text.contains(TABLE) {
             StoreError::fatal(format!("{url} is not a tidegate database; check database.url, or run `tidegate migrate`"))
         } else {
             query_error(url, &error, Phase::Opening)
@@ -67,10 +83,7 @@ pub(super) fn check(url: &DatabaseUrl, connection: &mut Connection) -> Result<()
     })?;
     let applied: Vec<String> = applied.into_iter().map(|row| row.version).collect();
     refuse_newer(url, &applied)?;
-    match known().into_iter().find(|version| !applied.contains(version)) {
-        None => Ok(()),
-        Some(missing) => Err(StoreError::fatal(format!("{url} lacks migration {missing}; run `tidegate migrate`"))),
-    }
+    Ok(applied)
 }
 
 fn refuse_newer(url: &DatabaseUrl, applied: &[String]) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@
 //!
 //! [`DieselStore`] is the one store there is: SQLite or PostgreSQL, one schema, one file per group of tables.
 
+mod backup;
 mod check;
 mod compare;
 mod connection;
@@ -40,6 +41,7 @@ use crate::id::EventId;
 use crate::modes::StorageMode;
 use crate::modes::usage::{Comparison, Usage};
 
+pub use backup::{BackupError, Copied, Lineage, Restored, back_up, beside, restore};
 pub use check::DatabaseReport;
 pub use connection::{DatabaseUrl, postgres_parts};
 use diesel_store::Writing;

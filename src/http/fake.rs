@@ -1,0 +1,169 @@
+//! A recorder in a map, and requests to it, for the tests of the routes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{Service, ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::http::header;
+use actix_web::{App, middleware, test, web};
+use serde_json::{Value, json};
+
+use super::guard::{self, Guard};
+use super::problem::Problem;
+use super::recorder::RecorderApi;
+use super::{routes, server};
+use crate::actors::buffer::FlushAnswer;
+use crate::actors::endpoints::{ChangeError, EndpointView};
+use crate::actors::sse_ingest::IngestState;
+use crate::clock::SystemClock;
+use crate::config::Token;
+use crate::endpoint::{Endpoint, EndpointHealth};
+use crate::event::{EndpointId, InstanceId, TunnelKey, TunnelState};
+use crate::recorder::TunnelView;
+use crate::status::snapshot::Stats;
+use crate::store::{EndpointChange, NewEndpoint};
+
+/// What the app says that it is.
+pub(super) const IDENTITY: &str = "0123456789abcdef";
+/// The API key of the fake's endpoint; no answer may hold it.
+pub(super) const KEY: &str = "fa4ec0de000000000000000000000000";
+
+/// A recorder that keeps endpoints in a map and is as well as it is told.
+#[derive(Clone, Default)]
+pub(super) struct Fake(pub(super) Arc<Mutex<State>>);
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) endpoints: BTreeMap<String, Endpoint>,
+    pub(super) broken: Option<String>,
+    pub(super) purged: Vec<String>,
+}
+
+impl RecorderApi for Fake {
+    fn stats(&self) -> Stats {
+        Stats { mode: "batched".to_owned(), ..Stats::default() }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.0.lock().unwrap().broken.clone().map_or(Ok(()), Err)
+    }
+
+    async fn flush(&self) -> FlushAnswer {
+        match self.0.lock().unwrap().broken.clone() {
+            None => FlushAnswer { committed: 7, ..FlushAnswer::default() },
+            error => FlushAnswer { waiting: 7, error, ..FlushAnswer::default() },
+        }
+    }
+
+    async fn endpoints(&self) -> Result<Vec<EndpointView>, Problem> {
+        let view = |endpoint: &Endpoint| EndpointView {
+            endpoint: endpoint.clone(),
+            health: EndpointHealth::default(),
+            state: IngestState::default(),
+            tunnels: 1,
+        };
+        Ok(self.0.lock().unwrap().endpoints.values().map(view).collect())
+    }
+
+    async fn add_endpoint(&self, new: NewEndpoint) -> Result<EndpointId, ChangeError> {
+        let mut state = self.0.lock().unwrap();
+        if let Some(reason) = &state.broken {
+            return Err(ChangeError::Unavailable(reason.clone()));
+        }
+        if state.endpoints.contains_key(&new.name) {
+            return Err(ChangeError::Conflict(format!("the name `{}` is taken", new.name)));
+        }
+        let NewEndpoint { name, url, api_key, tls, log_events } = new;
+        let id = EndpointId(i32::try_from(state.endpoints.len()).unwrap() + 1);
+        let endpoint = Endpoint { id, name: name.clone(), url, api_key, tls, paused: false, log_events, master_id: None };
+        state.endpoints.insert(name, endpoint);
+        Ok(id)
+    }
+
+    async fn change_endpoint(&self, name: &str, change: EndpointChange) -> Result<(), ChangeError> {
+        let mut state = self.0.lock().unwrap();
+        let endpoint = state.endpoints.get_mut(name).ok_or_else(|| ChangeError::NotFound(name.to_owned()))?;
+        endpoint.url = change.url.unwrap_or(endpoint.url.clone());
+        endpoint.api_key = change.api_key.unwrap_or(endpoint.api_key.clone());
+        endpoint.tls = change.tls.unwrap_or(endpoint.tls.clone());
+        endpoint.paused = change.paused.unwrap_or(endpoint.paused);
+        endpoint.log_events = change.log_events.unwrap_or(endpoint.log_events);
+        Ok(())
+    }
+
+    async fn remove_endpoint(&self, name: &str, purge: bool) -> Result<(), ChangeError> {
+        let mut state = self.0.lock().unwrap();
+        state.endpoints.remove(name).ok_or_else(|| ChangeError::NotFound(name.to_owned()))?;
+        if purge {
+            state.purged.push(name.to_owned());
+        }
+        Ok(())
+    }
+
+    async fn tunnels(&self) -> Result<Vec<TunnelView>, Problem> {
+        let view = |endpoint: &Endpoint| TunnelView {
+            key: TunnelKey { endpoint: endpoint.id, instance: InstanceId::from("9c3209de") },
+            state: TunnelState {
+                config: Arc::default(),
+                sample: crate::event::Sample::default(),
+                seen_at: crate::clock::Timestamp(0),
+                last_event: crate::id::EventId(1),
+            },
+            endpoint_name: endpoint.name.clone(),
+        };
+        Ok(self.0.lock().unwrap().endpoints.values().map(view).collect())
+    }
+}
+
+/// The app as the server builds it.
+pub(super) fn app<R: RecorderApi>(
+    recorder: R,
+    token: Option<&str>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody + 'static>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    let guard = Guard::new(token.and_then(Token::new).as_ref(), IDENTITY, Arc::new(SystemClock));
+    App::new()
+        .app_data(web::Data::new(guard))
+        .app_data(web::Data::new(recorder))
+        .wrap(middleware::from_fn(guard::check))
+        .wrap(server::headers(IDENTITY))
+        .configure(routes::configure::<R>)
+}
+
+/// Sends one request from loopback and gives status, media type and body.
+pub(super) async fn ask<R: RecorderApi>(recorder: &R, method: &str, path: &str, body: Option<Value>) -> (u16, String, Value) {
+    let app = test::init_service(app(recorder.clone(), None)).await;
+    let mut request =
+        test::TestRequest::with_uri(path).method(method.parse().unwrap()).insert_header((header::HOST, "localhost:8686"));
+    if let Some(body) = body {
+        request = request.set_json(body);
+    }
+    answer(app.call(request.to_request()).await).await
+}
+
+pub(super) async fn answer<B: MessageBody + 'static>(
+    response: Result<ServiceResponse<B>, actix_web::Error>,
+) -> (u16, String, Value) {
+    let response = response.unwrap();
+    let status = response.status().as_u16();
+    let media_type =
+        response.headers().get(header::CONTENT_TYPE).map_or(String::new(), |value| value.to_str().unwrap().to_owned());
+    let body = test::read_body(response).await;
+    assert!(!String::from_utf8_lossy(&body).contains(KEY), "a response holds an API key");
+    (status, media_type, serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+pub(super) async fn with_endpoint() -> Fake {
+    let fake = Fake::default();
+    let body = json!({"name": "tokyo", "url": "https://10.0.0.5:9090", "api_key": KEY, "tls": "pin"});
+    assert_eq!(ask(&fake, "POST", "/api/v1/endpoints", Some(body)).await.0, 201);
+    fake
+}

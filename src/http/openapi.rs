@@ -1,0 +1,118 @@
+//! The description of the API, made from the annotations of the routes. A test holds it against the routes that actix-web
+//! knows of, and against what they answer.
+
+use std::sync::LazyLock;
+
+use actix_web::http::header::{ContentType, HeaderValue};
+use actix_web::{HttpResponse, web};
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{Modify, OpenApi as _};
+
+use super::problem::{self, Problem};
+use super::routes::resource;
+use super::{endpoints, flush, health, login, stats, tunnels};
+
+/// What is described. A route that is missing here fails a test.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(description = "The HTTP interface of a recorder. Errors are problem details (RFC 9457)."),
+    paths(
+        health::healthz,
+        health::readyz,
+        stats::stats,
+        endpoints::list_endpoints,
+        endpoints::add_endpoint,
+        endpoints::show_endpoint,
+        endpoints::change_endpoint,
+        endpoints::remove_endpoint,
+        endpoints::trust_endpoint,
+        tunnels::list_tunnels,
+        flush::flush,
+        login::log_in,
+        login::log_out,
+        openapi,
+    ),
+    components(schemas(Problem)),
+    modifiers(&EveryRoute)
+)]
+struct Described;
+
+/// Problems that any operation may answer, by status: what is refused is refused before the route is asked.
+const ANY_OPERATION: &[(&str, &str, &str)] = &[
+    ("400", "BadRequest", "The request cannot be understood; the detail says why"),
+    ("401", "Unauthorized", "`http.token` is set, and this request does not know it"),
+    ("403", "Forbidden", "Sent by a foreign page, or to a name that is not this machine's"),
+    ("429", "TooMany", "Too many wrong tokens came from this address; `Retry-After` says how long to wait"),
+    ("503", "Unavailable", "The recorder waits for its database, or stops"),
+];
+/// Problems that an operation with a body may answer.
+const ANY_BODY: &[(&str, &str, &str)] =
+    &[("413", "TooLarge", "The body is too long"), ("415", "NotJson", "The body is not said to be JSON")];
+
+/// Adds what the annotations need not repeat: who may ask, and the problems of every operation.
+struct EveryRoute;
+
+impl Modify for EveryRoute {
+    fn modify(&self, document: &mut OpenApi) {
+        let components = document.components.get_or_insert_default();
+        for (_, name, description) in ANY_OPERATION.iter().chain(ANY_BODY) {
+            components.responses.insert((*name).to_owned(), problem_response(description).into());
+        }
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("`http.token`, where it is set")).build();
+        components.add_security_scheme("token", SecurityScheme::Http(bearer));
+        for operation in document.paths.paths.values_mut().flat_map(operations_of) {
+            if operation.security.is_none() {
+                operation.security = Some(vec![SecurityRequirement::new::<_, _, &str>("token", [])]);
+                add_problems(operation, ANY_OPERATION);
+            }
+            if operation.request_body.is_some() {
+                add_problems(operation, ANY_BODY);
+            }
+        }
+    }
+}
+
+fn add_problems(operation: &mut Operation, problems: &[(&str, &str, &str)]) {
+    for (status, name, _) in problems {
+        let response = || RefOr::Ref(Ref::from_response_name(*name));
+        operation.responses.responses.entry((*status).to_owned()).or_insert_with(response);
+    }
+}
+
+fn problem_response(description: &str) -> Response {
+    let content = Content::new(Some(Ref::from_schema_name("Problem")));
+    ResponseBuilder::new().description(description).content(problem::MEDIA_TYPE, content).build()
+}
+
+fn operations_of(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, post, put, patch, delete, .. } = item;
+    [get, post, put, patch, delete].into_iter().flatten()
+}
+
+static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(Described::openapi);
+static TEXT: LazyLock<String> = LazyLock::new(|| DOCUMENT.to_json().expect("a document of plain values can be written"));
+
+pub(super) fn configure(config: &mut web::ServiceConfig) {
+    config.service(resource("/api/v1/openapi.json").get(openapi));
+}
+
+/// This document.
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "health",
+    responses((status = 200, body = Object, content_type = "application/json")))]
+async fn openapi() -> HttpResponse {
+    HttpResponse::Ok().insert_header(ContentType::json()).body(TEXT.as_str())
+}
+
+/// The value of `Allow` for a route, by its pattern.
+pub(super) fn allowed(pattern: &str) -> Option<HeaderValue> {
+    let PathItem { get, post, put, patch, delete, .. } = DOCUMENT.paths.paths.get(pattern)?;
+    let methods = [("GET", get), ("POST", post), ("PUT", put), ("PATCH", patch), ("DELETE", delete)];
+    let methods: Vec<&str> = methods.iter().filter(|(_, operation)| operation.is_some()).map(|(name, _)| *name).collect();
+    HeaderValue::from_str(&methods.join(", ")).ok()
+}
+
+#[cfg(test)]
+#[path = "openapi_tests.rs"]
+mod tests;

@@ -1,0 +1,139 @@
+use std::collections::BTreeSet;
+
+use actix_web::dev::Service;
+use actix_web::introspection::IntrospectionTree;
+use actix_web::test as actix_test;
+use boon::{Compiler, Schemas};
+use serde_json::{Value, json};
+
+use super::super::fake::{Fake, app, ask, with_endpoint};
+use super::*;
+
+/// A request for every operation: method, path in the document, path and query to ask, body, status.
+/// Whoever adds a route adds a row; answers other than the first are for the routes that have them.
+fn examples() -> Vec<(&'static str, &'static str, &'static str, Option<Value>, u16)> {
+    let tokyo = "/api/v1/endpoints/tokyo";
+    let named = "/api/v1/endpoints/{name}";
+    vec![
+        ("GET", "/healthz", "/healthz", None, 200),
+        ("GET", "/readyz", "/readyz", None, 200),
+        ("GET", "/api/v1/openapi.json", "/api/v1/openapi.json", None, 200),
+        ("GET", "/api/v1/stats", "/api/v1/stats", None, 200),
+        ("GET", "/api/v1/endpoints", "/api/v1/endpoints", None, 200),
+        ("POST", "/api/v1/endpoints", "/api/v1/endpoints", Some(json!({"name": "paris", "url": "http://h"})), 201),
+        ("POST", "/api/v1/endpoints", "/api/v1/endpoints", Some(json!({"name": "tokyo", "url": "http://h"})), 409),
+        ("POST", "/api/v1/endpoints", "/api/v1/endpoints", Some(json!({"name": "/", "url": "http://h"})), 422),
+        ("POST", "/api/v1/endpoints", "/api/v1/endpoints", Some(json!([])), 400),
+        ("POST", "/api/v1/endpoints", "/api/v1/endpoints", None, 415),
+        ("GET", named, tokyo, None, 200),
+        ("GET", named, "/api/v1/endpoints/paris", None, 404),
+        ("PATCH", named, tokyo, Some(json!({"paused": true})), 200),
+        ("PATCH", named, tokyo, Some(json!({"tls": "maybe"})), 422),
+        ("DELETE", named, "/api/v1/endpoints/tokyo?purge=true", None, 204),
+        ("DELETE", named, "/api/v1/endpoints/tokyo?purge=2", None, 400),
+        ("POST", "/api/v1/endpoints/{name}/trust", "/api/v1/endpoints/tokyo/trust", None, 200),
+        ("GET", "/api/v1/tunnels", "/api/v1/tunnels?endpoint=tokyo", None, 200),
+        ("GET", "/api/v1/tunnels", "/api/v1/tunnels?endpoint=paris", None, 404),
+        ("POST", "/api/v1/flush", "/api/v1/flush", None, 200),
+        ("POST", "/login", "/login", None, 400),
+        ("POST", "/logout", "/logout", None, 303),
+    ]
+}
+
+fn document() -> Value {
+    serde_json::from_str(&TEXT).unwrap()
+}
+
+/// `METHOD /path` of every operation of the document.
+fn documented() -> BTreeSet<String> {
+    let document = document();
+    let paths = document["paths"].as_object().unwrap().clone();
+    let operations = paths.into_iter().flat_map(|(path, item)| {
+        let methods: Vec<String> = item.as_object().unwrap().keys().map(|method| method.to_uppercase()).collect();
+        methods.into_iter().map(move |method| format!("{method} {path}"))
+    });
+    operations.collect()
+}
+
+#[actix_rt::test]
+async fn what_is_registered_is_documented_and_the_other_way_round() {
+    let routes = |tree: web::Data<IntrospectionTree>| async move { HttpResponse::Ok().body(tree.report_as_json()) };
+    let app = app(Fake::default(), None).app_data(web::PayloadConfig::default());
+    let app = actix_test::init_service(app.route("/registered", web::get().to(routes))).await;
+    let request = actix_test::TestRequest::get().uri("/registered").insert_header(("host", "localhost")).to_request();
+    let report: Value = actix_test::read_body_json(app.call(request).await.unwrap()).await;
+    let mut registered = BTreeSet::new();
+    for item in report.as_array().unwrap().iter().filter(|item| item["resource_type"] == "resource") {
+        let path = item["full_path"].as_str().unwrap();
+        for method in item["methods"].as_array().unwrap() {
+            registered.insert(format!("{} {path}", method.as_str().unwrap()));
+        }
+    }
+    registered.remove("GET /registered");
+    assert_eq!(registered, documented());
+}
+
+#[actix_rt::test]
+async fn every_operation_answers_as_the_document_says() {
+    let document = document();
+    let mut asked = BTreeSet::new();
+    for (method, path, uri, body, expected) in examples() {
+        let (status, media_type, answer) = ask(&with_endpoint().await, method, uri, body).await;
+        assert_eq!(status, expected, "{method} {uri}: {answer}");
+        let operation = &document["paths"][path][method.to_lowercase()];
+        let mut response = &operation["responses"][status.to_string()];
+        if let Some(reference) = response["$ref"].as_str() {
+            response = document.pointer(reference.trim_start_matches('#')).unwrap();
+        }
+        assert!(response.is_object(), "{method} {uri}: {status} is not in the document");
+        match response["content"].as_object() {
+            None => assert_eq!((media_type.as_str(), answer), ("", Value::Null), "{method} {uri}"),
+            Some(content) => {
+                let schema = &content.get(&media_type).unwrap_or_else(|| panic!("{method} {uri}: {media_type}"))["schema"];
+                if media_type.ends_with("json") {
+                    validate(&document, schema, &answer).unwrap_or_else(|error| panic!("{method} {uri}: {error}"));
+                }
+            }
+        }
+        asked.insert(format!("{method} {path}"));
+    }
+    assert_eq!(asked, documented(), "an operation has no example");
+}
+
+/// Holds a value against a schema of the document. Members that the schema does not name are errors.
+fn validate(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
+    let mut root = json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "components": document["components"], "allOf": [schema]});
+    let schemas = root["components"]["schemas"].as_object_mut().unwrap();
+    // A part of another schema must let the other's members pass.
+    let all: Vec<Value> = schemas.values().filter_map(|schema| schema["allOf"].as_array()).flatten().cloned().collect();
+    for (name, schema) in schemas {
+        let is_part = all.iter().any(|part| part["$ref"] == format!("#/components/schemas/{name}"));
+        if !is_part && (schema["properties"].is_object() || schema["allOf"].is_array()) {
+            schema["unevaluatedProperties"] = json!(false);
+        }
+    }
+    let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
+    compiler.add_resource("file:///document", root).map_err(|error| error.to_string())?;
+    let index = compiler.compile("file:///document", &mut schemas).map_err(|error| format!("{error:#}"))?;
+    schemas.validate(value, index).map_err(|error| format!("{error:#}"))
+}
+
+#[test]
+fn the_check_of_schemas_sees_what_is_missing_and_what_is_too_much() {
+    let document = document();
+    let schema = json!({"$ref": "#/components/schemas/Flushed"});
+    validate(&document, &schema, &json!({"committed": 1, "waiting": 0, "error": null})).unwrap();
+    assert!(validate(&document, &schema, &json!({"committed": 1, "error": null})).is_err());
+    assert!(validate(&document, &schema, &json!({"committed": 1, "waiting": 0, "error": null, "more": 1})).is_err());
+    assert!(validate(&document, &schema, &json!({"committed": "1", "waiting": 0, "error": null})).is_err());
+}
+
+#[test]
+fn a_key_of_a_master_is_only_ever_written() {
+    let text = TEXT.as_str();
+    assert_eq!(text.matches("\"api_key\"").count(), 2, "in what adds and in what changes an endpoint");
+    let schemas = &document()["components"]["schemas"];
+    for name in ["AddEndpoint", "ChangeEndpoint"] {
+        assert_eq!(schemas[name]["properties"]["api_key"]["writeOnly"], json!(true), "{name}");
+    }
+}
