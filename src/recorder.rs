@@ -14,9 +14,11 @@ use crate::actors::cache::{CacheActor, CacheState, ReadTunnels};
 use crate::actors::endpoints::{Add, Change, ChangeError, EndpointView, EndpointsActor, EndpointsState, List, Remove};
 use crate::actors::flush::{FlushActor, FlushState};
 use crate::actors::history_worker::HistoryWorkerActor;
-use crate::actors::realtime::{RealtimeActor, RealtimeState};
+use crate::actors::realtime::{RealtimeActor, RealtimeState, Switch};
 use crate::clock::{SharedClock, Timestamp};
 use crate::event::{EndpointId, TunnelKey, TunnelState};
+use crate::http::problem::Problem;
+use crate::modes::report::{Facts, ModeReport, Running};
 use crate::pipeline::{PipelineActor, Shutdown, ShutdownSummary};
 use crate::status::snapshot::{
     DatabaseStats, EndpointStats, FlushMillis, Flushes, OptimizedStorage, ProcessStats, RealtimeStats, Stats, VERSION,
@@ -99,6 +101,37 @@ impl RecorderHandle {
     pub async fn flush(&self) -> FlushAnswer {
         let stopping = |error: MailboxError| FlushAnswer { error: Some(error.to_string()), ..FlushAnswer::default() };
         self.actors.buffer.send(FlushNow).await.unwrap_or_else(stopping)
+    }
+
+    /// How events reach the database, what each mode cost, and whether it is safe to go on.
+    #[must_use]
+    pub fn mode_report(&self) -> ModeReport {
+        let (realtime, flush) = (self.states.realtime.borrow().clone(), self.states.flush.borrow().clone());
+        let buffer = self.states.buffer.borrow();
+        let running = Running { database_error: flush.error, overdue: buffer.overdue, waiting_batches: buffer.waiting_batches };
+        ModeReport::new(&Facts {
+            mode: realtime.mode,
+            since: Some(realtime.since),
+            not_kept: flush.unkept,
+            tuning: realtime.tuning,
+            kept: realtime.settings,
+            usage: flush.ledger.all(self.frame.clock.monotonic()),
+            running: Some(running),
+            now: self.frame.clock.wall(),
+        })
+    }
+
+    /// Changes the mode, or keys that may change while the recorder runs; they are in effect when the answer comes. What could
+    /// not be kept yet is in the report.
+    ///
+    /// # Errors
+    /// A key or a value that is not allowed, or the recorder stops.
+    pub async fn switch_mode(&self, switch: Switch) -> Result<(), Problem> {
+        match self.actors.realtime.send(switch).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Problem::bad_request(error.to_string())),
+            Err(_) => Err(stopped(MailboxError::Closed).into()),
+        }
     }
 
     /// All endpoints, by name. None if the recorder is stopping.

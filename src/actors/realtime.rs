@@ -43,6 +43,34 @@ pub struct Switch {
     pub set: BTreeMap<String, String>,
 }
 
+impl Switch {
+    /// Whether nothing is to change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.mode.is_none() && self.set.is_empty()
+    }
+
+    /// What is to be kept after it, given what is `kept` and what the configuration says.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a key or a value that is not allowed.
+    pub fn changed(&self, kept: &Settings, configured: Tuning) -> Result<Settings, ConfigError> {
+        let mut settings = kept.clone();
+        for (name, value) in &self.set {
+            if value.is_empty() && Tuning::has(name) {
+                settings.remove(name);
+                continue;
+            }
+            let checked = configured.with(name, value, &Origin::Request)?;
+            settings.insert(name.clone(), checked.text(name).unwrap_or_default());
+        }
+        if let Some(mode) = self.mode {
+            settings.insert(StorageMode::KEY.to_owned(), mode.as_str().to_owned());
+        }
+        Ok(settings)
+    }
+}
+
 /// What came of a [`Switch`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Switched {
@@ -216,18 +244,7 @@ impl RealtimeActor {
 
     /// The values with these keys changed, and what is to be kept then.
     fn changed(&self, switch: &Switch) -> Result<(Tuning, Settings), ConfigError> {
-        let mut settings = self.state.settings.clone();
-        for (name, value) in &switch.set {
-            if value.is_empty() && Tuning::has(name) {
-                settings.remove(name);
-                continue;
-            }
-            let checked = self.configured.with(name, value, &Origin::Request)?;
-            settings.insert(name.clone(), checked.text(name).unwrap_or_default());
-        }
-        if let Some(mode) = switch.mode {
-            settings.insert(StorageMode::KEY.to_owned(), mode.as_str().to_owned());
-        }
+        let settings = switch.changed(&self.state.settings, self.configured)?;
         Ok((self.configured.with_all(&settings)?, settings))
     }
 
@@ -340,3 +357,6 @@ impl Handler<Switch> for RealtimeActor {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

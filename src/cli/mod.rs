@@ -13,6 +13,7 @@ pub mod exit;
 mod flush;
 pub mod logging;
 mod migrate;
+mod mode;
 pub mod output;
 pub mod place;
 mod replay;
@@ -80,6 +81,8 @@ enum Command {
     Tunnels(tunnels::Tunnels),
     /// Writes what is buffered to the database, now
     Flush(flush::Flush),
+    /// Shows or changes how events reach the database, and what that costs
+    Mode(mode::Mode),
     /// Feeds recorded streams through the same path as live ones
     Replay(replay::Replay),
     /// Copies the database into a file, also while it is recorded to
@@ -114,7 +117,7 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
     if let Command::Completions(command) = &command {
         return Ok(command.execute());
     }
-    let command = match command {
+    let mut command = match command {
         // It has a configuration of its own, drawn from the seed.
         Command::Simulate(command) => return command.execute(),
         command => command,
@@ -123,6 +126,9 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Sources { config: global.config, database_url: global.database_url, set: global.set, ..Sources::of_process() };
     if let Command::Run(command) = &command {
         command.add_to(&mut sources);
+    }
+    if let Command::Mode(command) = &mut command {
+        command.take_keys(&mut sources.set)?;
     }
     let mut config = Config::load(&sources)?;
     logging::start(&config.log);
@@ -135,6 +141,7 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Endpoint(command) => command.execute(&config).await,
         Command::Tunnels(command) => command.execute(&config).await,
         Command::Flush(command) => command.execute(&config).await,
+        Command::Mode(command) => command.execute(&config).await,
         Command::Replay(command) => command.execute(&config).await,
         Command::Backup(command) => command.execute(&config).await,
         Command::Restore(command) => command.execute(&config).await,

@@ -15,11 +15,14 @@ use super::recorder::RecorderApi;
 use super::{routes, server};
 use crate::actors::buffer::FlushAnswer;
 use crate::actors::endpoints::{ChangeError, EndpointView};
+use crate::actors::realtime::Switch;
 use crate::actors::sse_ingest::IngestState;
 use crate::clock::SystemClock;
-use crate::config::Token;
+use crate::config::{Origin, Token, Tuning};
 use crate::endpoint::{Endpoint, EndpointHealth};
 use crate::event::{EndpointId, InstanceId, TunnelKey, TunnelState};
+use crate::modes::StorageMode;
+use crate::modes::report::{Facts, ModeReport};
 use crate::recorder::TunnelView;
 use crate::status::snapshot::Stats;
 use crate::store::{EndpointChange, NewEndpoint};
@@ -38,6 +41,8 @@ pub(super) struct State {
     pub(super) endpoints: BTreeMap<String, Endpoint>,
     pub(super) broken: Option<String>,
     pub(super) purged: Vec<String>,
+    pub(super) mode: StorageMode,
+    pub(super) tuning: Tuning,
 }
 
 impl RecorderApi for Fake {
@@ -54,6 +59,21 @@ impl RecorderApi for Fake {
             None => FlushAnswer { committed: 7, ..FlushAnswer::default() },
             error => FlushAnswer { waiting: 7, error, ..FlushAnswer::default() },
         }
+    }
+
+    fn mode_report(&self) -> Result<ModeReport, Problem> {
+        let state = self.0.lock().unwrap();
+        Ok(ModeReport::new(&Facts { mode: state.mode, tuning: state.tuning, ..Facts::default() }))
+    }
+
+    async fn switch_mode(&self, switch: Switch) -> Result<(), Problem> {
+        let mut state = self.0.lock().unwrap();
+        for (name, value) in &switch.set {
+            let tuned = state.tuning.with(name, value, &Origin::Request);
+            state.tuning = tuned.map_err(|error| Problem::bad_request(error.to_string()))?;
+        }
+        state.mode = switch.mode.unwrap_or(state.mode);
+        Ok(())
     }
 
     async fn endpoints(&self) -> Result<Vec<EndpointView>, Problem> {

@@ -11,6 +11,7 @@ pub mod guard;
 mod health;
 pub mod identity;
 mod login;
+mod mode;
 mod openapi;
 pub mod problem;
 pub mod recorder;

@@ -12,7 +12,7 @@ use utoipa::{Modify, OpenApi as _};
 
 use super::problem::{self, Problem};
 use super::routes::resource;
-use super::{endpoints, flush, health, login, stats, tunnels};
+use super::{endpoints, flush, health, login, mode, stats, tunnels};
 
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
@@ -30,6 +30,8 @@ use super::{endpoints, flush, health, login, stats, tunnels};
         endpoints::trust_endpoint,
         tunnels::list_tunnels,
         flush::flush,
+        mode::show_mode,
+        mode::change_mode,
         login::log_in,
         login::log_out,
         openapi,

@@ -3,7 +3,9 @@
 use super::problem::Problem;
 use crate::actors::buffer::FlushAnswer;
 use crate::actors::endpoints::{ChangeError, EndpointView};
+use crate::actors::realtime::Switch;
 use crate::event::EndpointId;
+use crate::modes::report::ModeReport;
 use crate::recorder::{RecorderHandle, TunnelView};
 use crate::status::snapshot::Stats;
 use crate::store::{EndpointChange, NewEndpoint};
@@ -21,6 +23,15 @@ pub trait RecorderApi: Clone + Send + 'static {
 
     /// Flushes what is buffered; the answer comes when it is committed or failed.
     fn flush(&self) -> impl Future<Output = FlushAnswer>;
+
+    /// How events reach the database, and what that costs. The problem is that it is not known yet.
+    ///
+    /// # Errors
+    /// See there.
+    fn mode_report(&self) -> Result<ModeReport, Problem>;
+
+    /// Changes the mode, or keys that may change while the recorder runs. The problem is what is wrong with them.
+    fn switch_mode(&self, switch: Switch) -> impl Future<Output = Result<(), Problem>>;
 
     /// All endpoints, by name. The problem is that they are not known yet.
     fn endpoints(&self) -> impl Future<Output = Result<Vec<EndpointView>, Problem>>;
@@ -49,6 +60,14 @@ impl RecorderApi for RecorderHandle {
 
     async fn flush(&self) -> FlushAnswer {
         self.flush().await
+    }
+
+    fn mode_report(&self) -> Result<ModeReport, Problem> {
+        Ok(self.mode_report())
+    }
+
+    async fn switch_mode(&self, switch: Switch) -> Result<(), Problem> {
+        self.switch_mode(switch).await
     }
 
     async fn endpoints(&self) -> Result<Vec<EndpointView>, Problem> {

@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError, web};
 
 use super::problem::Problem;
 use super::recorder::RecorderApi;
-use super::{endpoints, flush, health, login, openapi, stats, tunnels};
+use super::{endpoints, flush, health, login, mode, openapi, stats, tunnels};
 
 /// Longest body of a request. An endpoint's definition has well under a kilobyte.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
@@ -27,6 +27,7 @@ pub fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
         .configure(endpoints::configure::<R>)
         .configure(tunnels::configure::<R>)
         .configure(flush::configure::<R>)
+        .configure(mode::configure::<R>)
         .configure(login::configure)
         .configure(openapi::configure)
         .default_service(web::to(not_found));

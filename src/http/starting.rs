@@ -8,7 +8,9 @@ use super::problem::Problem;
 use super::recorder::RecorderApi;
 use crate::actors::buffer::FlushAnswer;
 use crate::actors::endpoints::{ChangeError, EndpointView};
+use crate::actors::realtime::Switch;
 use crate::event::EndpointId;
+use crate::modes::report::ModeReport;
 use crate::recorder::TunnelView;
 use crate::status::snapshot::{DatabaseStats, Stats};
 use crate::store::{EndpointChange, NewEndpoint};
@@ -60,6 +62,14 @@ impl<R: RecorderApi + Sync> RecorderApi for Starting<R> {
             Ok(recorder) => recorder.flush().await,
             Err(reason) => FlushAnswer { error: Some(reason), ..FlushAnswer::default() },
         }
+    }
+
+    fn mode_report(&self) -> Result<ModeReport, Problem> {
+        self.or_problem()?.mode_report()
+    }
+
+    async fn switch_mode(&self, switch: Switch) -> Result<(), Problem> {
+        self.or_problem()?.switch_mode(switch).await
     }
 
     async fn endpoints(&self) -> Result<Vec<EndpointView>, Problem> {

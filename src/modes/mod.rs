@@ -2,6 +2,7 @@
 //! safe to go on to `batched`. Plain values; who acts on them is the [`RealtimeActor`](crate::actors::realtime).
 
 pub mod ledger;
+pub mod report;
 pub mod single_queue;
 pub mod usage;
 

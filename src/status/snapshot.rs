@@ -77,7 +77,7 @@ pub struct OptimizedStorage {
 }
 
 /// Events that are written one at a time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RealtimeStats {
     /// Events that wait for it.
     pub queue_events: u64,
