@@ -234,6 +234,16 @@ impl Buffer {
         self.uncommitted().any(|batch| batch.segment.is_none() && matches!(batch.payload, Some(Payload::History(_))))
     }
 
+    /// Records that are not committed, newest first, and how many of those live in their segments alone.
+    pub fn newest(&self) -> (impl Iterator<Item = &Record>, u64) {
+        let in_memory = self.uncommitted().rev().filter_map(|batch| match &batch.payload {
+            Some(Payload::Events(records)) => Some(records.iter().rev()),
+            _ => None,
+        });
+        let elsewhere = self.uncommitted().filter(|batch| batch.payload.is_none()).map(|batch| batch.events).sum();
+        (self.filling.iter().rev().chain(in_memory.flatten()), elsewhere)
+    }
+
     /// Number of the last batch that was cut.
     #[must_use]
     pub fn last_no(&self) -> BatchNo {
@@ -300,7 +310,7 @@ impl Buffer {
         self.uncommitted().next().map(|batch| batch.cut)
     }
 
-    fn uncommitted(&self) -> impl Iterator<Item = &Waiting> {
+    fn uncommitted(&self) -> impl DoubleEndedIterator<Item = &Waiting> {
         self.waiting.iter().filter(|batch| !batch.committed)
     }
 }

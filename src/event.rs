@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::clock::Timestamp;
 use crate::id::EventId;
@@ -22,9 +23,11 @@ impl fmt::Display for EndpointId {
 }
 
 /// Id of an instance at its master: 8 lower-case hex digits, or empty where an event concerns the master itself.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// It is the key of most maps that an event is looked up in, so its text stands in the key itself: comparing it follows no pointer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct InstanceId(pub Arc<str>);
+pub struct InstanceId(SmolStr);
 
 impl InstanceId {
     /// The id of the pseudo-instance that carries the master's API key; it is never a tunnel.
@@ -37,12 +40,6 @@ impl InstanceId {
     }
 }
 
-impl Default for InstanceId {
-    fn default() -> Self {
-        Self(Arc::from(""))
-    }
-}
-
 /// So that maps can be asked by the text of an event without making an id of it.
 impl std::borrow::Borrow<str> for InstanceId {
     fn borrow(&self) -> &str {
@@ -52,7 +49,7 @@ impl std::borrow::Borrow<str> for InstanceId {
 
 impl From<&str> for InstanceId {
     fn from(value: &str) -> Self {
-        Self(Arc::from(value))
+        Self(SmolStr::new(value))
     }
 }
 

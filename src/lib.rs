@@ -105,6 +105,7 @@ pub mod live;
 pub mod modes;
 pub mod pipeline;
 pub mod production;
+pub mod query;
 pub mod recorder;
 pub mod recovery;
 pub mod redact;

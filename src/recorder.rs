@@ -9,7 +9,7 @@ use chrono_tz::Tz;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow};
+use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow, ReadBuffered};
 use crate::actors::cache::{CacheActor, CacheState, ReadTunnels};
 use crate::actors::endpoints::{Add, Change, ChangeError, EndpointView, EndpointsActor, EndpointsState, List, Remove};
 use crate::actors::flush::{FlushActor, FlushState};
@@ -20,6 +20,7 @@ use crate::event::{EndpointId, TunnelKey, TunnelState};
 use crate::http::problem::Problem;
 use crate::modes::report::{Facts, ModeReport, Running};
 use crate::pipeline::{PipelineActor, Shutdown, ShutdownSummary};
+use crate::query::buffered::{Buffered, Wanted};
 use crate::status::snapshot::{
     DatabaseStats, EndpointStats, FlushMillis, Flushes, OptimizedStorage, ProcessStats, RealtimeStats, Stats, VERSION,
 };
@@ -172,6 +173,13 @@ impl RecorderHandle {
             Some(TunnelView { key, state, endpoint_name })
         };
         tunnels.into_iter().filter_map(view).collect()
+    }
+
+    /// What is received and not in the database yet. Nothing if the recorder is stopping.
+    pub async fn buffered(&self, wanted: Wanted) -> Buffered {
+        let endpoint =
+            wanted.endpoint.as_ref().and_then(|name| self.names().into_iter().find(|(_, known)| known == name).map(|(id, _)| id));
+        self.actors.buffer.send(ReadBuffered { wanted, endpoint }).await.unwrap_or_default()
     }
 
     /// Stops in order.

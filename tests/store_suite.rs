@@ -16,6 +16,8 @@ mod live;
 mod modes;
 #[path = "store_suite/opening.rs"]
 mod opening;
+#[path = "store_suite/queries.rs"]
+mod queries;
 #[path = "store_suite/sample.rs"]
 mod sample;
 #[path = "store_suite/sizes.rs"]
@@ -63,4 +65,9 @@ on_both_databases!(
     opening::a_newer_schema_is_refused,
     opening::a_second_recorder_is_refused_until_the_first_ends,
     opening::an_older_schema_is_migrated_once,
+    queries::a_page_ends_where_it_is_full_or_has_looked_at_enough,
+    queries::a_cursor_stays_valid_while_rows_arrive_and_expire,
+    queries::a_range_of_time_goes_through_the_flushes,
+    queries::flushes_and_gaps_are_paged_newest_first,
+    queries::sizes_are_told_table_by_table,
 );

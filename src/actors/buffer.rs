@@ -10,6 +10,7 @@
 mod boundary;
 mod commits;
 mod journal;
+mod read;
 mod receive;
 mod requests;
 mod tune;
@@ -23,6 +24,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 pub use self::journal::Close;
+pub use self::read::ReadBuffered;
 pub use self::receive::{Append, Refusal, Refused, STALLED_EVENTS_MAX, StoreHistory};
 use self::requests::Waiter;
 pub use self::requests::{Drain, FlushAnswer, FlushNow};

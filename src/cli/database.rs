@@ -18,6 +18,11 @@ use crate::store::{
 pub struct Reader(ReadConnection);
 
 impl Reader {
+    /// The connection itself, for questions.
+    pub fn connection(&mut self) -> &mut ReadConnection {
+        &mut self.0
+    }
+
     /// All endpoints, by name.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod completions;
 pub mod database;
 mod demo;
 mod endpoint;
+mod events;
 pub mod exit;
 mod flush;
 pub mod logging;
@@ -16,6 +17,7 @@ mod migrate;
 mod mode;
 pub mod output;
 pub mod place;
+mod question;
 mod replay;
 mod restore;
 mod run;
@@ -79,6 +81,8 @@ enum Command {
     Endpoint(endpoint::Endpoint),
     /// Lists tunnels, or shows one
     Tunnels(tunnels::Tunnels),
+    /// Shows events, newest first
+    Events(events::Events),
     /// Writes what is buffered to the database, now
     Flush(flush::Flush),
     /// Shows or changes how events reach the database, and what that costs
@@ -140,6 +144,7 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Stats(command) => command.execute(&config).await,
         Command::Endpoint(command) => command.execute(&config).await,
         Command::Tunnels(command) => command.execute(&config).await,
+        Command::Events(command) => command.execute(&config).await,
         Command::Flush(command) => command.execute(&config).await,
         Command::Mode(command) => command.execute(&config).await,
         Command::Replay(command) => command.execute(&config).await,

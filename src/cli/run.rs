@@ -10,6 +10,7 @@ use super::exit::{ExitCode, Failure};
 use super::keys_help;
 use super::signals::Signals;
 use crate::config::{Config, Sources};
+use crate::http::archive::Archive;
 use crate::http::server;
 use crate::http::starting::Starting;
 use crate::pipeline::StartError;
@@ -60,7 +61,7 @@ pub(super) async fn record(config: &Config, more: Vec<NewEndpoint>, identity: &s
     let address = listener.local_addr().unwrap_or(config.http.listen);
     let (publish, started) = watch::channel(None);
     let (waiting, reason) = watch::channel(None);
-    let server = server::serve(listener, Starting::new(started, reason), &config.http, identity)
+    let server = server::serve(listener, Starting::new(started, reason), Archive::new(config), &config.http, identity)
         .map_err(|error| cannot_listen(address, &error))?;
     let http = server.handle();
     actix_rt::spawn(server);

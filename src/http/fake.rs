@@ -9,6 +9,7 @@ use actix_web::http::header;
 use actix_web::{App, middleware, test, web};
 use serde_json::{Value, json};
 
+use super::archive::Archive;
 use super::guard::{self, Guard};
 use super::problem::Problem;
 use super::recorder::RecorderApi;
@@ -18,14 +19,15 @@ use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::actors::realtime::Switch;
 use crate::actors::sse_ingest::IngestState;
 use crate::clock::SystemClock;
-use crate::config::{Origin, Token, Tuning};
+use crate::config::{Config, Origin, Sources, Token, Tuning};
 use crate::endpoint::{Endpoint, EndpointHealth};
-use crate::event::{EndpointId, InstanceId, TunnelKey, TunnelState};
+use crate::event::{EndpointId, InstanceId, Record, TunnelKey, TunnelState};
 use crate::modes::StorageMode;
 use crate::modes::report::{Facts, ModeReport};
+use crate::query::buffered::{Buffered, Wanted};
 use crate::recorder::TunnelView;
 use crate::status::snapshot::Stats;
-use crate::store::{EndpointChange, NewEndpoint};
+use crate::store::{DieselStore, EndpointChange, NewEndpoint};
 
 /// What the app says that it is.
 pub(super) const IDENTITY: &str = "0123456789abcdef";
@@ -43,6 +45,8 @@ pub(super) struct State {
     pub(super) purged: Vec<String>,
     pub(super) mode: StorageMode,
     pub(super) tuning: Tuning,
+    /// Received and not stored, newest first.
+    pub(super) buffered: Vec<Record>,
 }
 
 impl RecorderApi for Fake {
@@ -134,6 +138,34 @@ impl RecorderApi for Fake {
         };
         Ok(self.0.lock().unwrap().endpoints.values().map(view).collect())
     }
+
+    async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
+        let state = self.0.lock().unwrap();
+        let endpoint = wanted.endpoint.as_ref().and_then(|name| state.endpoints.get(name)).map(|endpoint| endpoint.id);
+        let records = state.buffered.iter().filter(|record| wanted.takes(record, endpoint)).take(wanted.limit);
+        Ok(Buffered { records: records.cloned().collect(), in_journal_only: 0 })
+    }
+}
+
+thread_local! {
+    /// The directory of the test's database; it goes with the test's thread.
+    static DIRECTORY: tempfile::TempDir = tempfile::tempdir().unwrap();
+}
+
+/// The configuration of a database that may have been made by [`store`].
+pub(super) fn config() -> Config {
+    let path = DIRECTORY.with(|directory| directory.path().join("t.db"));
+    let database_url = Some(format!("sqlite:{}", path.display()));
+    Config::load(&Sources { database_url, ..Sources::default() }).unwrap()
+}
+
+/// The test's database for writing.
+pub(super) fn store() -> DieselStore {
+    DieselStore::open(&config().database, 100, Arc::new(SystemClock)).unwrap()
+}
+
+fn archive() -> Archive {
+    Archive::new(&config())
 }
 
 /// The app as the server builds it.
@@ -153,6 +185,7 @@ pub(super) fn app<R: RecorderApi>(
     App::new()
         .app_data(web::Data::new(guard))
         .app_data(web::Data::new(recorder))
+        .app_data(web::Data::new(archive()))
         .wrap(middleware::from_fn(guard::check))
         .wrap(server::headers(IDENTITY))
         .configure(routes::configure::<R>)

@@ -1,8 +1,12 @@
 //! The HTTP interface: who may ask ([`guard`]), what can be asked ([`routes`], a file for each group), and what the answers
 //! look like ([`document`], [`problem`]).
 
+pub mod archive;
+#[cfg(test)]
+mod archive_tests;
 pub mod document;
 pub mod endpoints;
+mod events;
 mod failures;
 #[cfg(test)]
 mod fake;
@@ -20,4 +24,5 @@ pub mod server;
 mod session;
 pub mod starting;
 mod stats;
+mod stored;
 mod tunnels;

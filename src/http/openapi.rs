@@ -12,7 +12,7 @@ use utoipa::{Modify, OpenApi as _};
 
 use super::problem::{self, Problem};
 use super::routes::resource;
-use super::{endpoints, flush, health, login, mode, stats, tunnels};
+use super::{endpoints, events, flush, health, login, mode, stats, stored, tunnels};
 
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
@@ -32,6 +32,10 @@ use super::{endpoints, flush, health, login, mode, stats, tunnels};
         flush::flush,
         mode::show_mode,
         mode::change_mode,
+        events::list_events,
+        stored::list_flushes,
+        stored::list_gaps,
+        stored::storage,
         login::log_in,
         login::log_out,
         openapi,

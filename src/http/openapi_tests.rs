@@ -6,6 +6,7 @@ use actix_web::test as actix_test;
 use boon::{Compiler, Schemas};
 use serde_json::{Value, json};
 
+use super::super::archive_tests::stored_examples;
 use super::super::fake::{Fake, app, ask, with_endpoint};
 use super::*;
 
@@ -35,6 +36,14 @@ fn examples() -> Vec<(&'static str, &'static str, &'static str, Option<Value>, u
         ("GET", "/api/v1/tunnels", "/api/v1/tunnels?endpoint=tokyo", None, 200),
         ("GET", "/api/v1/tunnels", "/api/v1/tunnels?endpoint=paris", None, 404),
         ("POST", "/api/v1/flush", "/api/v1/flush", None, 200),
+        ("GET", "/api/v1/events", "/api/v1/events?endpoint=tokyo&kind=update&since=1d&limit=5", None, 200),
+        ("GET", "/api/v1/events", "/api/v1/events?cursor=x", None, 400),
+        ("GET", "/api/v1/events", "/api/v1/events?endpoint=paris", None, 404),
+        ("GET", "/api/v1/flushes", "/api/v1/flushes?limit=1", None, 200),
+        ("GET", "/api/v1/flushes", "/api/v1/flushes?limit=0", None, 400),
+        ("GET", "/api/v1/gaps", "/api/v1/gaps", None, 200),
+        ("GET", "/api/v1/gaps", "/api/v1/gaps?endpoint=paris", None, 404),
+        ("GET", "/api/v1/storage", "/api/v1/storage", None, 200),
         ("POST", "/login", "/login", None, 400),
         ("POST", "/logout", "/logout", None, 303),
     ]
@@ -77,6 +86,7 @@ async fn what_is_registered_is_documented_and_the_other_way_round() {
 async fn every_operation_answers_as_the_document_says() {
     let document = document();
     let mut asked = BTreeSet::new();
+    let _ = stored_examples();
     for (method, path, uri, body, expected) in examples() {
         let (status, media_type, answer) = ask(&with_endpoint().await, method, uri, body).await;
         assert_eq!(status, expected, "{method} {uri}: {answer}");

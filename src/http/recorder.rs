@@ -6,6 +6,7 @@ use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::actors::realtime::Switch;
 use crate::event::EndpointId;
 use crate::modes::report::ModeReport;
+use crate::query::buffered::{Buffered, Wanted};
 use crate::recorder::{RecorderHandle, TunnelView};
 use crate::status::snapshot::Stats;
 use crate::store::{EndpointChange, NewEndpoint};
@@ -47,6 +48,11 @@ pub trait RecorderApi: Clone + Send + 'static {
 
     /// All tunnels, by endpoint and instance; as [`RecorderApi::endpoints`].
     fn tunnels(&self) -> impl Future<Output = Result<Vec<TunnelView>, Problem>>;
+
+    /// What is received and not in the database yet.
+    fn buffered(&self, _wanted: Wanted) -> impl Future<Output = Result<Buffered, Problem>> {
+        async { Ok(Buffered::default()) }
+    }
 }
 
 impl RecorderApi for RecorderHandle {
@@ -88,5 +94,9 @@ impl RecorderApi for RecorderHandle {
 
     async fn tunnels(&self) -> Result<Vec<TunnelView>, Problem> {
         Ok(self.tunnels().await)
+    }
+
+    async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
+        Ok(self.buffered(wanted).await)
     }
 }

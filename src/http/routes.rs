@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError, web};
 
 use super::problem::Problem;
 use super::recorder::RecorderApi;
-use super::{endpoints, flush, health, login, mode, openapi, stats, tunnels};
+use super::{endpoints, events, flush, health, login, mode, openapi, stats, stored, tunnels};
 
 /// Longest body of a request. An endpoint's definition has well under a kilobyte.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
@@ -28,6 +28,8 @@ pub fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
         .configure(tunnels::configure::<R>)
         .configure(flush::configure::<R>)
         .configure(mode::configure::<R>)
+        .configure(events::configure::<R>)
+        .configure(stored::configure::<R>)
         .configure(login::configure)
         .configure(openapi::configure)
         .default_service(web::to(not_found));

@@ -9,6 +9,7 @@ use actix_web::dev::Server;
 use actix_web::middleware::{self, DefaultHeaders};
 use actix_web::{App, HttpServer, web};
 
+use super::archive::Archive;
 use super::guard::{self, Guard};
 use super::identity;
 use super::recorder::RecorderApi;
@@ -37,11 +38,17 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A server for `recorder` on `listener`; it runs while it is polled. Signals are left to the caller.
+/// A server for `recorder` and `archive` on `listener`; it runs while it is polled. Signals are left to the caller.
 ///
 /// # Errors
 /// As the system gives them.
-pub fn serve<R: RecorderApi>(listener: TcpListener, recorder: R, http: &HttpConfig, identity: &str) -> io::Result<Server> {
+pub fn serve<R: RecorderApi>(
+    listener: TcpListener,
+    recorder: R,
+    archive: Archive,
+    http: &HttpConfig,
+    identity: &str,
+) -> io::Result<Server> {
     // One for all, so that a session begun on one worker is known to the next.
     let guard = web::Data::new(Guard::new(http.token.as_ref(), identity, Arc::new(SystemClock)));
     let identity = identity.to_owned();
@@ -49,6 +56,7 @@ pub fn serve<R: RecorderApi>(listener: TcpListener, recorder: R, http: &HttpConf
         App::new()
             .app_data(guard.clone())
             .app_data(web::Data::new(recorder.clone()))
+            .app_data(web::Data::new(archive.clone()))
             .wrap(middleware::from_fn(guard::check))
             .wrap(headers(&identity))
             .configure(routes::configure::<R>)

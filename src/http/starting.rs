@@ -11,6 +11,7 @@ use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::actors::realtime::Switch;
 use crate::event::EndpointId;
 use crate::modes::report::ModeReport;
+use crate::query::buffered::{Buffered, Wanted};
 use crate::recorder::TunnelView;
 use crate::status::snapshot::{DatabaseStats, Stats};
 use crate::store::{EndpointChange, NewEndpoint};
@@ -90,5 +91,9 @@ impl<R: RecorderApi + Sync> RecorderApi for Starting<R> {
 
     async fn tunnels(&self) -> Result<Vec<TunnelView>, Problem> {
         self.or_problem()?.tunnels().await
+    }
+
+    async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
+        self.or_problem()?.buffered(wanted).await
     }
 }

@@ -41,6 +41,8 @@ pub struct Pace {
     tunnels: BTreeMap<InstanceId, Rhythm>,
     last_event: Instant,
     asked: Instant,
+    /// The deadline as it was told last.
+    told: Instant,
     sooner: bool,
 }
 
@@ -48,7 +50,7 @@ impl Pace {
     /// A connection begins. Rhythms are learnt anew: what was missed meanwhile is a gap already.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { tunnels: BTreeMap::new(), last_event: now, asked: now, sooner: false }
+        Self { tunnels: BTreeMap::new(), last_event: now, asked: now, told: now + SILENCE_MAX, sooner: false }
     }
 
     /// An event of any kind came.
@@ -73,23 +75,8 @@ impl Pace {
             self.tunnels.insert(instance.clone(), rhythm);
             return 0;
         };
-        let distance = now.saturating_duration_since(rhythm.last);
-        if std::mem::take(&mut rhythm.asked) {
-            self.sooner = true;
-        }
-        if distance < INTERVAL_MIN {
-            return 0;
-        }
-        rhythm.equal = if distance.abs_diff(rhythm.distance) <= distance / 4 { rhythm.equal + 1 } else { 1 };
-        rhythm.distance = distance;
-        rhythm.last = now;
-        let missed = rhythm.interval.map_or(0.0, |interval| distance.as_secs_f64() / interval.as_secs_f64() - 1.0);
-        if rhythm.equal >= EQUAL_DISTANCES {
-            self.sooner |= rhythm.interval.is_none_or(|before| distance < before);
-            rhythm.interval = Some(distance);
-        }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float is cut to the range of u64")]
-        let missed = missed.round() as u64;
+        let missed = rhythm.reported(now);
+        self.sooner |= rhythm.deadline().is_some_and(|deadline| deadline < self.told);
         missed
     }
 
@@ -100,12 +87,13 @@ impl Pace {
 
     /// When to look for silence next.
     #[must_use]
-    pub fn deadline(&self) -> Instant {
+    pub fn deadline(&mut self) -> Instant {
         let stream = self.last_event.max(self.asked) + SILENCE_MAX;
-        self.tunnels.values().filter_map(Rhythm::deadline).fold(stream, Instant::min)
+        self.told = self.tunnels.values().filter_map(Rhythm::deadline).fold(stream, Instant::min);
+        self.told
     }
 
-    /// Whether the deadline may have come nearer since this was last asked; otherwise it only moves away.
+    /// Whether the deadline came nearer since it was last told, which is seldom: a report moves that of its tunnel away.
     pub fn take_sooner(&mut self) -> bool {
         std::mem::take(&mut self.sooner)
     }
@@ -127,6 +115,25 @@ impl Pace {
 }
 
 impl Rhythm {
+    /// Takes a report in. Returns how many before it are missing.
+    fn reported(&mut self, now: Instant) -> u64 {
+        self.asked = false;
+        let distance = now.saturating_duration_since(self.last);
+        if distance < INTERVAL_MIN {
+            return 0;
+        }
+        self.equal = if distance.abs_diff(self.distance) <= distance / 4 { self.equal + 1 } else { 1 };
+        self.distance = distance;
+        self.last = now;
+        let missed = self.interval.map_or(0.0, |interval| distance.as_secs_f64() / interval.as_secs_f64() - 1.0);
+        if self.equal >= EQUAL_DISTANCES {
+            self.interval = Some(distance);
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float is cut to the range of u64")]
+        let missed = missed.round() as u64;
+        missed
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let interval = self.interval.filter(|_| !self.asked)?;
         Some(self.last + interval * MISSED_MAX + GRACE)
@@ -190,6 +197,24 @@ mod tests {
         assert_eq!(pace.report(&id, true, now + Duration::from_millis(3)), 0);
         assert_eq!(pace.report(&id, true, now + FIVE * 4), 3);
         assert_eq!(pace.report(&id, true, now + FIVE * 5), 0);
+    }
+
+    /// Each look costs a walk over all tunnels: a report of a steady tunnel is no reason for one, whatever its jitter.
+    #[test]
+    fn the_deadline_comes_nearer_with_a_shorter_interval_and_after_a_question_only() {
+        let (mut pace, id, mut now) = reporting(Instant::now());
+        assert!(pace.take_sooner(), "the first rhythm ends before five minutes of silence");
+        let _ = pace.deadline();
+        for millis in [4_990, 5_010, 5_000, 4_980] {
+            now += Duration::from_millis(millis);
+            pace.report(&id, true, now);
+            assert!(!pace.take_sooner());
+        }
+        let late = pace.deadline();
+        assert!(pace.overdue(late));
+        let silence = pace.deadline();
+        pace.report(&id, true, late + FIVE);
+        assert!(pace.take_sooner() && pace.deadline() < silence);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! that were synced are never touched. A sync that fails loses the pending bytes for good, as on Linux: the process goes
 //! on seeing them, a later sync succeeds, and the crash brings zeros. The same calls with the same numbers give the same disk.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -304,8 +304,8 @@ impl Disk for MemoryDisk {
         let state = &mut *self.state();
         state.entries_synced.clone_from(&state.entries);
         state.entries_pending.clear();
-        let entries = &state.entries;
-        state.files.retain(|number, _| entries.values().any(|used| used == number));
+        let used: BTreeSet<u64> = state.entries.values().copied().collect();
+        state.files.retain(|number, _| used.contains(number));
         Ok(())
     }
 

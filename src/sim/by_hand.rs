@@ -47,6 +47,8 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(1);
 pub struct ByHand {
     seed: u64,
     settings: Settings,
+    rates: Rates,
+    instances_max: usize,
 }
 
 /// A recorder that runs, with all that it sees.
@@ -63,16 +65,23 @@ pub struct Running {
 }
 
 impl ByHand {
-    /// With default settings.
+    /// With default settings, and a master to which nothing happens but what the test does.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, settings: Settings::default() }
+        Self { seed, settings: Settings::default(), rates: Rates::none(), instances_max: 0 }
     }
 
     /// With other settings.
     #[must_use]
     pub fn with(mut self, settings: Settings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// With a master that has a life of its own: these things happen to it, and it has at most so many instances.
+    #[must_use]
+    pub fn with_life(mut self, rates: Rates, instances_max: usize) -> Self {
+        (self.rates, self.instances_max) = (rates, instances_max);
         self
     }
 
@@ -96,7 +105,7 @@ impl ByHand {
         shared.begin_life();
         let master = SimMaster::new(MasterSpec::new(Version::Go1_14_0), START, rng.fork());
         let api_key = ApiKey::new(master.api_key());
-        let scenario = Scenario::new(Rates::none(), START, rng.fork(), 0, 0);
+        let scenario = Scenario::new(self.rates, START, rng.fork(), 0, self.instances_max);
         let place = Place::new(Living::new(master, scenario), Arc::clone(&shared));
         let (database, disk) = (MemoryDatabase::default(), MemoryDisk::new());
         let url = MasterUrl { https: false, host: "m0.sim".to_owned(), port: 9_090, prefix: "/api".to_owned() };

@@ -76,7 +76,9 @@ impl Disk for SimDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let file = self.call(|| self.disk.create(name), |_| None)?;
+        // A file of which nobody knows whether it was made holds nothing that was promised.
+        let made = |answer| (answer == Answer::Acknowledged(())).then(|| Seen::Created { file: Arc::from(name) });
+        let file = self.call(|| self.disk.create(name), made)?;
         Ok(Box::new(SimFile { file, name: Arc::from(name), shared: Arc::clone(&self.shared) }))
     }
 
@@ -97,7 +99,8 @@ impl Disk for SimDisk {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        self.call(|| self.disk.sync_directory(), |_| None)
+        let synced = |answer| (answer == Answer::Acknowledged(())).then_some(Seen::DirectorySynced);
+        self.call(|| self.disk.sync_directory(), synced)
     }
 
     fn free_bytes(&self) -> io::Result<Option<u64>> {

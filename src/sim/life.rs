@@ -30,6 +30,10 @@ const MASTERS_CALM_WITHIN: Duration = Duration::from_secs(32 * 60);
 const CONVERGE_WITHIN: Duration = Duration::from_secs(12 * 60);
 /// Between two looks at whether everything converged.
 const CONVERGED_YET_EVERY: Duration = Duration::from_secs(5);
+/// Looks at the end of which one has to find everything at rest, and the time between them.
+const MOMENTS_MAX: u32 = 20;
+/// See [`MOMENTS_MAX`].
+const MOMENT: Duration = Duration::from_millis(150);
 /// How much later than its deadline a shutdown may be answered.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(15);
 /// How often someone looks whether a master refuses its key, and enters the new one.
@@ -336,7 +340,17 @@ impl World {
                 return end;
             }
         }
-        let unmet = self.unmet(recorder);
+        // At any moment a small batch may be on its way to the database; the next moment it is there.
+        let mut unmet = self.unmet(recorder);
+        for _ in 0..MOMENTS_MAX {
+            if unmet.is_empty() {
+                break;
+            }
+            if let Some(end) = self.pass(recorder, MOMENT).await {
+                return end;
+            }
+            unmet = self.unmet(recorder);
+        }
         // The masters fall silent: what they show now is what must be shown and stored after the shutdown.
         let shown = self.shown();
         let Some(look) = self.look(recorder).await else { return self.over() };

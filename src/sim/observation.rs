@@ -68,6 +68,13 @@ pub enum Seen {
         /// What the disk answered.
         answer: Answer<()>,
     },
+    /// A segment was made: until the directory is synced a loss of power may take it with all that was synced in it.
+    Created {
+        /// The segment's file.
+        file: Arc<str>,
+    },
+    /// The journal's directory was synced.
+    DirectorySynced,
     /// A segment was synced, or that failed.
     Synced {
         /// The segment's file.
@@ -242,6 +249,8 @@ impl fmt::Display for Observation {
             Seen::HistoryWritten { file, batch, answer } => {
                 write!(f, "history-written {file} through={} rows={} {answer:?}", batch.through, batch.rows.len())
             }
+            Seen::Created { file } => write!(f, "created {file}"),
+            Seen::DirectorySynced => f.write_str("directory synced"),
             Seen::Synced { file, ok } => write!(f, "synced {file} ok={ok}"),
             Seen::Removed { file } => write!(f, "removed {file}"),
             Seen::Events { batch, answer } => {

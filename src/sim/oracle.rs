@@ -3,11 +3,12 @@
 //! An attempt has three outcomes: acknowledged, refused, unknown. A write of unknown outcome is never taken for absent,
 //! and never demanded either: a record that may or may not have been written may or may not be stored, but once at most.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::observation::{Answer, Ended, Observation, Seen};
+use crate::clock::Timestamp;
 use crate::event::Record;
 use crate::id::EventId;
 
@@ -20,7 +21,7 @@ pub struct Pending {
     pub file: Arc<str>,
     /// When it was written.
     pub at: Duration,
-    /// Its segment was synced since.
+    /// Its segment was synced since. Whether it is durable also takes its directory: see [`Oracle::is_durable`].
     pub synced: bool,
     /// A sync of its segment failed: the system may have dropped its bytes, and no later sync brings them back.
     pub sync_failed: bool,
@@ -95,16 +96,18 @@ pub struct Oracle {
     pub uncertain: u64,
     /// Highest `through` of history that is durable in the database.
     pub history_stored: EventId,
-    /// Whether a fault of the database goes on, by the names of faults.
-    faults: BTreeMap<&'static str, bool>,
+    /// Whether a fault goes on, and when it last began or ended, by its name.
+    faults: BTreeMap<&'static str, (bool, Duration)>,
     /// Since when calls of the database succeed.
     works_since: Option<Duration>,
     /// Number of the running recorder; 0 while there is none.
     pub life: u32,
     /// Since when it runs.
     pub alive_since: Option<Duration>,
-    /// When the wall clock was stepped last.
-    pub stepped_at: Option<Duration>,
+    /// When the wall clock was stepped, and by how many microseconds.
+    steps: Vec<(Duration, i64)>,
+    /// Segments that were made since the directory was synced.
+    unlinked: BTreeSet<Arc<str>>,
     /// All faults are over.
     pub healed: bool,
 }
@@ -119,6 +122,13 @@ impl Oracle {
                 self.works_since.get_or_insert(at);
             }
             Seen::Written { file, records, answer, .. } => self.fold_written(at, file, records, *answer),
+            Seen::Created { file } => {
+                self.unlinked.insert(Arc::clone(file));
+            }
+            Seen::DirectorySynced => self.unlinked.clear(),
+            Seen::Removed { file } => {
+                self.unlinked.remove(file);
+            }
             Seen::Synced { file, ok } => self.fold_synced(file, *ok),
             Seen::Events { batch, answer } => {
                 self.fold_call(at, *answer);
@@ -162,13 +172,13 @@ impl Oracle {
             }
             Seen::Live { answer, .. } => self.fold_call(at, *answer),
             Seen::Fault { name, on } => {
-                self.faults.insert(name, *on);
+                self.faults.insert(name, (*on, at));
                 if name.starts_with("database") {
                     // A call that began during the fault may still take its time.
                     self.works_since = None;
                 }
             }
-            Seen::Stepped { .. } => self.stepped_at = Some(at),
+            Seen::Stepped { micros } => self.steps.push((at, *micros)),
             Seen::Ended(ended) => {
                 (self.life, self.alive_since, self.works_since) = (0, None, None);
                 self.faults.remove("stopping");
@@ -177,12 +187,7 @@ impl Oracle {
                 }
             }
             Seen::Healed => self.healed = true,
-            Seen::HistoryWritten { .. }
-            | Seen::Defined
-            | Seen::Removed { .. }
-            | Seen::Logged { .. }
-            | Seen::Looked(_)
-            | Seen::Settled(_) => {}
+            Seen::HistoryWritten { .. } | Seen::Defined | Seen::Logged { .. } | Seen::Looked(_) | Seen::Settled(_) => {}
         }
     }
 
@@ -217,11 +222,14 @@ impl Oracle {
 
     /// What was not synced may be there or not.
     fn fold_power_loss(&mut self) {
-        for pending in self.pending.values_mut().filter(|pending| !pending.synced && pending.certain) {
+        let Self { pending, unlinked, .. } = self;
+        let kept = |pending: &Pending| pending.synced && !unlinked.contains(&pending.file);
+        for pending in pending.values_mut().filter(|pending| pending.certain && !kept(pending)) {
             pending.certain = false;
             self.written -= 1;
             self.uncertain += 1;
         }
+        self.unlinked.clear();
     }
 
     fn fold_call<T: Copy>(&mut self, at: Duration, answer: Answer<T>) {
@@ -236,13 +244,21 @@ impl Oracle {
     /// Whether a fault goes on.
     #[must_use]
     pub fn faulty(&self, name: &str) -> bool {
-        self.faults.get(name).copied().unwrap_or_default()
+        self.faults.get(name).is_some_and(|(on, _)| *on)
     }
 
     /// Whether any fault with one of these beginnings goes on.
     #[must_use]
     pub fn any_fault(&self, beginnings: &[&str]) -> bool {
-        self.faults.iter().any(|(name, on)| *on && beginnings.iter().any(|beginning| name.starts_with(beginning)))
+        self.faults.iter().any(|(name, (on, _))| *on && beginnings.iter().any(|beginning| name.starts_with(beginning)))
+    }
+
+    /// How long no fault with this beginning has gone on, as of `at`.
+    #[must_use]
+    pub fn without_fault_for(&self, beginning: &str, at: Duration) -> Duration {
+        let faults = self.faults.iter().filter(|(name, _)| name.starts_with(beginning));
+        let since = faults.map(|(_, (on, changed))| if *on { at } else { *changed }).max();
+        since.map_or(Duration::MAX, |since| at.saturating_sub(since))
     }
 
     /// How long the recorder and its database have worked without a failed call, as of `at`.
@@ -263,13 +279,45 @@ impl Oracle {
     /// How long the wall clock has not been stepped, as of `at`.
     #[must_use]
     pub fn unstepped_for(&self, at: Duration) -> Duration {
-        self.stepped_at.map_or(Duration::MAX, |stepped| at.saturating_sub(stepped))
+        self.steps.last().map_or(Duration::MAX, |(stepped, _)| at.saturating_sub(*stepped))
+    }
+
+    /// Whether a loss of power leaves a record: its segment is synced, and so is the directory that names it.
+    #[must_use]
+    pub fn is_durable(&self, pending: &Pending) -> bool {
+        pending.synced && self.is_linked(&pending.file)
+    }
+
+    /// Whether the directory was synced since a segment was made.
+    #[must_use]
+    pub fn is_linked(&self, file: &Arc<str>) -> bool {
+        !self.unlinked.contains(file)
+    }
+
+    /// The true times at which the wall clock showed `wall`, as of an observation: after a step back it shows the same once more.
+    pub fn when_shown(&self, observation: &Observation, wall: Timestamp) -> impl Iterator<Item = Duration> {
+        let mut offset = observation.wall.0 - observation.at.as_micros() as i64;
+        let mut until = Duration::MAX;
+        let first = (Duration::ZERO, 0);
+        self.steps.iter().rev().chain([&first]).copied().collect::<Vec<_>>().into_iter().filter_map(move |(from, micros)| {
+            let shown = u64::try_from(wall.0 - offset).ok().map(Duration::from_micros);
+            let shown = shown.filter(|shown| (from..until).contains(shown));
+            (offset, until) = (offset - micros, from);
+            shown
+        })
+    }
+
+    /// How long before `at` the wall clock was stepped last.
+    #[must_use]
+    pub fn unstepped_before(&self, at: Duration) -> Duration {
+        let before = self.steps.iter().rev().find(|(stepped, _)| *stepped <= at);
+        before.map_or(Duration::MAX, |(stepped, _)| at.saturating_sub(*stepped))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::invariants::made_up::{History, committed, update};
+    use super::super::invariants::made_up::{History, NOON, committed, update};
     use super::*;
 
     #[test]
@@ -290,6 +338,35 @@ mod tests {
         history.see(Seen::Ended(Ended::PowerLost));
         let certain: Vec<bool> = history.oracle.pending.values().map(|pending| pending.certain).collect();
         assert_eq!(certain, [true, false]);
+    }
+
+    /// Found by seeds 3080 and 3095: power was lost between the sync of a new segment and that of the directory.
+    #[test]
+    fn power_lost_takes_a_synced_segment_whose_directory_was_not_synced() {
+        for directory_synced in [false, true] {
+            let mut history = History::told();
+            history.see(Seen::Created { file: "1.events".into() }).written("1.events", &[update(1, 10)]);
+            history.see(Seen::Synced { file: "1.events".into(), ok: true });
+            if directory_synced {
+                history.see(Seen::DirectorySynced);
+            }
+            history.see(Seen::Ended(Ended::PowerLost));
+            assert_eq!(history.oracle.pending[&EventId(1)].certain, directory_synced);
+        }
+    }
+
+    #[test]
+    fn what_the_wall_clock_shows_again_after_a_step_back_was_shown_twice() {
+        let mut history = History::told();
+        history.pass(100).see(Seen::Stepped { micros: -60 * Timestamp::SECOND }).pass(100);
+        let now =
+            Observation { at: Duration::from_secs(200), wall: Timestamp(NOON.0 + 140 * Timestamp::SECOND), seen: Seen::Defined };
+        let shown = |second: i64| -> Vec<u64> {
+            let wall = Timestamp(NOON.0 + second * Timestamp::SECOND);
+            history.oracle.when_shown(&now, wall).map(|at| at.as_secs()).collect()
+        };
+        assert_eq!((shown(120), shown(50), shown(20)), (vec![180], vec![110, 50], vec![20]));
+        assert_eq!(history.oracle.unstepped_before(Duration::from_secs(110)), Duration::from_secs(10));
     }
 
     #[test]

@@ -57,6 +57,12 @@ impl Living {
         self.risen.iter().map(|(id, (_, risen))| (id, *risen))
     }
 
+    /// Forgets the sums of instances that are gone. For runs that do not ask for them and are so long that they would add up.
+    pub fn forget_gone(&mut self) {
+        let Self { master, risen, .. } = self;
+        risen.retain(|id, _| master.instances().any(|instance| instance.id == *id));
+    }
+
     fn note_rises(&mut self) {
         for instance in self.master.instances() {
             let now = instance.shown;

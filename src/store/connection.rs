@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::result::{DatabaseErrorKind, Error};
@@ -35,8 +36,8 @@ const POSTGRES_SESSION: &str = "SET synchronous_commit = on; SET lock_timeout = 
      SET idle_in_transaction_session_timeout = '60s'; SET client_encoding = 'UTF8'; SET client_min_messages = warning; \
      SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
 
-/// Set once the schema is there: a migration of a large database may take longer than anything after it.
-const POSTGRES_STATEMENT_LIMIT: &str = "SET statement_timeout = '60s'";
+/// Set on PostgreSQL once the schema is there: a migration of a large database may take longer than anything after it.
+pub(super) const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Which database: `sqlite:PATH` or `postgres://...`. Shown without its password.
 #[derive(Clone, PartialEq, Eq)]
@@ -204,12 +205,13 @@ impl Connection {
         }
     }
 
-    /// Lets no statement take longer than a minute from now on. SQLite's cannot hang on a network.
-    pub(super) fn limit_statements(&mut self, url: &DatabaseUrl) -> Result<(), StoreError> {
+    /// Lets no statement take longer than this from now on. SQLite's cannot hang on a network.
+    pub(super) fn limit_statements(&mut self, url: &DatabaseUrl, limit: Duration) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(_) => Ok(()),
             Self::Postgres(c) => {
-                c.batch_execute(POSTGRES_STATEMENT_LIMIT).map_err(|error| query_error(url, &error, Phase::Opening))
+                let limit = format!("SET statement_timeout = {}", limit.as_millis());
+                c.batch_execute(&limit).map_err(|error| query_error(url, &error, Phase::Opening))
             }
         }
     }

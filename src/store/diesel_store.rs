@@ -10,7 +10,7 @@ use diesel::connection::{AnsiTransactionManager, TransactionManager};
 use diesel::result::Error;
 use tokio::time::Instant;
 
-use super::connection::{Connection, DatabaseUrl, Phase, commit_in_doubt, on, query_error};
+use super::connection::{Connection, DatabaseUrl, Phase, STATEMENT_LIMIT, commit_in_doubt, on, query_error};
 use super::endpoints::Failure;
 use super::lock::{self, FileLock};
 use super::{
@@ -108,7 +108,7 @@ pub(super) fn connect(url: &DatabaseUrl) -> Result<(Connection, Vec<String>), St
         lock::advisory(url, c)?;
     }
     let ran = migrate::run(url, &mut connection)?;
-    connection.limit_statements(url)?;
+    connection.limit_statements(url, STATEMENT_LIMIT)?;
     Ok((connection, ran))
 }
 

@@ -19,8 +19,12 @@ mod live;
 mod lock;
 mod migrate;
 mod modes;
+pub mod pool;
 mod purge;
 mod read;
+mod read_events;
+mod read_flushes;
+mod read_storage;
 mod schema;
 mod single;
 mod upsert_state;
@@ -49,6 +53,9 @@ pub use diesel_store::{BATCH_SIZE_MAX, DieselStore};
 pub use lock::FileLock;
 pub use migrate::migrate;
 pub use read::{EndpointRecord, ReadConnection, TunnelFilter, TunnelRecord};
+pub use read_events::{EventFilter, EventPage, EventRecord, FlushSpan, SCANNED_ROWS_MAX, received_at};
+pub use read_flushes::{FlushRecord, GapRecord};
+pub use read_storage::{StorageRecord, TableRecord};
 
 /// Why a batch was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

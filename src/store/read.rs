@@ -1,10 +1,12 @@
 //! Reading for people: a connection of its own, read-only, so that a query neither waits for a flush nor delays one.
 
+use std::time::Duration;
+
 use diesel::{ExpressionMethods, QueryDsl, Queryable, RunQueryDsl};
 use serde::Serialize;
 
 use super::StoreError;
-use super::connection::{Connection, DatabaseUrl, Phase, on, query_error};
+use super::connection::{Connection, DatabaseUrl, Phase, STATEMENT_LIMIT, on, query_error};
 use super::migrate;
 use super::schema::endpoints;
 
@@ -155,9 +157,19 @@ impl ReadConnection {
     /// [`Unavailable`](super::StoreErrorKind::Unavailable) if it cannot be reached.
     pub fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
         let mut connection = Connection::open_read_only(url)?;
-        connection.limit_statements(url)?;
+        connection.limit_statements(url, STATEMENT_LIMIT)?;
         migrate::check(url, &mut connection)?;
         Ok(Self { url: url.clone(), connection })
+    }
+
+    /// Lets no statement take longer than this from now on; in SQLite it is the questions that are bounded.
+    pub(super) fn limit_statements(&mut self, limit: Duration) -> Result<(), StoreError> {
+        self.connection.limit_statements(&self.url, limit)
+    }
+
+    /// True if the connection is not broken.
+    pub(super) fn is_usable(&mut self) -> bool {
+        self.connection.is_usable()
     }
 
     /// All endpoints, by name.

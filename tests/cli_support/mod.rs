@@ -15,6 +15,7 @@ use tidegate::config::{Config, Sources};
 use tidegate::config::{Origin, Tuning};
 use tidegate::endpoint::{Endpoint, EndpointHealth};
 use tidegate::event::{EndpointId, InstanceConfig, InstanceId, Sample, TunnelKey, TunnelState};
+use tidegate::http::archive::Archive;
 use tidegate::http::identity;
 use tidegate::http::problem::Problem;
 use tidegate::http::recorder::RecorderApi;
@@ -188,7 +189,9 @@ pub fn serve_as(identity: Option<&str>, fake: &Fake, directory: &Path, token: Op
     let fake = fake.clone();
     std::thread::spawn(move || {
         let system = actix_rt::System::new();
-        system.block_on(async { server::serve(listener, fake, &config.http, &identity).unwrap().await }).unwrap();
+        system
+            .block_on(async { server::serve(listener, fake, Archive::new(&config), &config.http, &identity).unwrap().await })
+            .unwrap();
     });
     // The socket listens already: a request waits until the server takes it.
     format!("--set=http.listen={address}")

@@ -16,7 +16,7 @@ pub fn a_record_is_stored_with_its_tunnels_state_and_brings_no_tunnel_back(datab
     assert_eq!(store.load().unwrap().tunnels, [], "the sync makes tunnels");
     store.sync_live(&live_changes("aaaa0001", 1, 1)).unwrap();
     let with_config = Event { config: Some(config().into()), ..event(5) };
-    for record in [Record::Event(with_config), update(4), gap(6)] {
+    for record in [Record::Event(with_config), update(4), Record::Gap(gap(6))] {
         assert!(store.commit_single(&record).unwrap());
     }
     assert!(!store.commit_single(&update(4)).unwrap(), "it is there");
@@ -37,13 +37,13 @@ pub fn a_record_is_stored_with_its_tunnels_state_and_brings_no_tunnel_back(datab
 pub fn a_batch_stores_what_was_left_out_and_counts_the_rest_as_stored(database: &TestDatabase) {
     let mut store = open(database);
     let mut singles: Vec<Record> = (1..=250).filter(|id| id % 3 != 0).map(update).collect();
-    singles.push(gap(251));
+    singles.push(Record::Gap(gap(251)));
     for record in &singles {
         store.commit_single(record).unwrap();
     }
     let overlap = Overlap { written: singles.iter().map(Record::id).collect(), ..Overlap::default() };
     let count = singles.len() as u64;
-    let records: Vec<Record> = (1..=250).map(update).chain([gap(251)]).collect();
+    let records: Vec<Record> = (1..=250).map(update).chain([Record::Gap(gap(251))]).collect();
     let over = EventBatch { overlap: Some(overlap), ..batch(records.clone()) };
     let committed = store.commit_events(&over).unwrap();
     assert_eq!(committed, Committed { written: 251 - count, single: count, ..Committed::default() });
@@ -67,7 +67,8 @@ pub fn a_row_that_nobody_reported_as_written_is_skipped_and_not_counted_as_singl
 pub fn a_comparison_finds_what_differs_and_what_is_missing_on_either_side(database: &TestDatabase) {
     let mut store = open(database);
     let config_and_text = Event { detail: Some("{\"alias\":\"x\"}".into()), ..event(2) };
-    let records = vec![update(1), Record::Event(config_and_text), update(3), update(4), gap(5), update(6), update(8)];
+    let records =
+        vec![update(1), Record::Event(config_and_text), update(3), update(4), Record::Gap(gap(5)), update(6), update(8)];
     for record in &records[..6] {
         store.commit_single(record).unwrap();
     }

@@ -54,7 +54,7 @@ impl Invariant for Durable {
             .pending
             .values()
             .rev()
-            .take_while(|pending| !pending.synced)
+            .take_while(|pending| !oracle.is_durable(pending))
             .find(|pending| pending.certain && !pending.sync_failed && pending.at + within < at && pending.at > well_since);
         match late {
             Some(late) => Err(format!(
@@ -79,6 +79,15 @@ mod tests {
         history.look(|_| ()).pass(60).look(|_| ()).written("1.events", &[update(1, 1)]);
         history.see(Seen::Synced { file: "1.events".into(), ok: true }).pass(60).look(|_| ());
         history.is_good();
+    }
+
+    #[test]
+    fn a_segment_whose_directory_is_not_synced_is_found() {
+        let mut history = History::of(Durable::new(&terms()));
+        history.look(|_| ()).pass(60).look(|_| ()).see(Seen::Created { file: "1.events".into() });
+        history.written("1.events", &[update(1, 1)]).see(Seen::Synced { file: "1.events".into(), ok: true });
+        history.pass(2).look(|_| ());
+        history.is_bad("is not synced");
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Freshness {
 #[derive(Debug, Default)]
 struct Known {
     stored: Option<(EventId, Sample)>,
+    /// What the database shows instead if a sync took effect whose answer was lost.
+    in_doubt: Option<(EventId, Sample)>,
     /// The first event since the last sync that says something else than the database, and when it was written.
     differs: Option<(EventId, Duration)>,
 }
@@ -50,7 +52,7 @@ impl Invariant for Freshness {
             Seen::Live { changes, answer: Answer::Acknowledged(()) } => {
                 for (tunnel, sample, _, id) in &changes.samples {
                     let known = self.tunnels.entry(tunnel.clone()).or_default();
-                    known.stored = Some((*id, sample.clone()));
+                    (known.stored, known.in_doubt) = (Some((*id, sample.clone())), None);
                     known.differs = known.differs.filter(|(differs, _)| differs > id);
                 }
                 for (tunnel, _) in &changes.removed {
@@ -58,9 +60,23 @@ impl Invariant for Freshness {
                 }
                 Ok(0)
             }
+            Seen::Live { changes, answer: Answer::Unknown } => {
+                for (tunnel, sample, _, id) in &changes.samples {
+                    self.tunnels.entry(tunnel.clone()).or_default().in_doubt = Some((*id, sample.clone()));
+                }
+                Ok(0)
+            }
             Seen::Ended(Ended::PowerLost) => {
                 // What was not synced may be lost, and then nobody will ask for it; what the database holds it keeps.
                 self.tunnels.values_mut().for_each(|known| known.differs = None);
+                Ok(0)
+            }
+            Seen::Ended(_) => {
+                // The next recorder finds what a sync in doubt stored, and has nothing to store then.
+                for known in self.tunnels.values_mut() {
+                    let stored = known.in_doubt.as_ref().map(|(id, _)| *id);
+                    known.differs = known.differs.filter(|(differs, _)| Some(*differs) > stored);
+                }
                 Ok(0)
             }
             Seen::Looked(_) => {
@@ -97,7 +113,8 @@ impl Freshness {
                     return;
                 }
                 let known = self.tunnels.entry(tunnel).or_default();
-                let shown = known.stored.as_ref().is_some_and(|(id, stored)| *id >= event.id || stored == sample);
+                let shows = |(id, stored): &(EventId, Sample)| *id >= event.id || stored == sample;
+                let shown = known.stored.iter().chain(&known.in_doubt).any(shows);
                 if shown {
                     // A figure that came and went between two syncs leaves nothing to store.
                     known.differs = None;
@@ -115,8 +132,9 @@ impl Freshness {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made_up::{History, terms, update};
+    use super::super::made_up::{History, NOON, sample, terms, tunnel, update};
     use super::*;
+    use crate::store::LiveChanges;
 
     #[test]
     fn a_sync_within_the_interval_is_good() {
@@ -139,6 +157,23 @@ mod tests {
         history.pass(60).written("1.events", &[update(1, 10)]).live(1, 10).see(Seen::Ended(Ended::PowerLost));
         history.see(Seen::Started { life: 2 }).written("2.events", &[update(2, 10)]).pass(60).look(|_| ());
         history.is_good();
+    }
+
+    /// Found by seeds 2029, 3047 and 3152: killed when the answer to a sync was due, which was stored; the tunnel stayed as it was.
+    #[test]
+    fn what_a_sync_in_doubt_may_have_stored_need_not_be_stored_again_after_a_restart() {
+        for restarts in [true, false] {
+            let mut history = History::of(Freshness::new(&terms()));
+            history.pass(60).live(1, 10).pass(60).written("1.events", &[update(2, 20)]);
+            let samples = vec![(tunnel(), sample(20), NOON, EventId(2))];
+            let changes = Box::new(LiveChanges { through: EventId(2), samples, ..LiveChanges::default() });
+            history.see(Seen::Live { changes, answer: Answer::Unknown });
+            if restarts {
+                history.see(Seen::Ended(Ended::Killed)).see(Seen::Started { life: 2 });
+            }
+            history.see(Seen::Live { changes: Box::default(), answer: Answer::Acknowledged(()) }).pass(60).look(|_| ());
+            if restarts { history.is_good() } else { history.is_bad("does not show 2") }
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Invariant for Order {
             }
             Seen::Ended(Ended::PowerLost) => {
                 // The ids of what was lost may be given again: nobody knows of them any more.
-                let kept = oracle.pending.values().rev().find(|pending| pending.certain && pending.synced);
+                let kept = oracle.pending.values().rev().find(|pending| pending.certain && oracle.is_durable(pending));
                 self.last_written = kept.map_or(EventId::ZERO, |kept| kept.record.id()).max(oracle.stored.last());
                 Ok(0)
             }

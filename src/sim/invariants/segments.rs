@@ -43,7 +43,7 @@ impl Invariant for Segments {
             }
             // What was not synced may be gone from its segment; the windows come back from the events.
             Seen::Ended(Ended::PowerLost) => {
-                self.history.retain(|_, (_, synced)| *synced);
+                self.history.retain(|file, (_, synced)| *synced && oracle.is_linked(file));
                 Ok(0)
             }
             Seen::Removed { file } => {

@@ -1,0 +1,205 @@
+//! The routes that read the database, over a real one, and a recorder whose buffer the test fills.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::fake::{Fake, KEY, ask, store, with_endpoint};
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::endpoint::{ApiKey, TlsPolicy};
+use crate::event::{EndpointId, Event, EventKind, Gap, InstanceId, Record, Sample};
+use crate::id::{EventId, IdGenerator};
+use crate::redact::Redacted;
+use crate::store::{EventBatch, FlushCause, FlushInfo, NewEndpoint, Store};
+
+/// Events and gaps of an endpoint `tokyo`, received one second after the other, the last one a second ago.
+struct Written {
+    ids: IdGenerator,
+    now: Timestamp,
+}
+
+impl Written {
+    fn event(&mut self, second: i64, kind: &str, instance: &str) -> Record {
+        let received_at = Timestamp(self.now.0 - 100 * Timestamp::SECOND + second * Timestamp::SECOND);
+        Record::Event(Event {
+            id: self.ids.next(received_at),
+            endpoint: EndpointId(1),
+            received_at,
+            event_time: Some(received_at),
+            kind: EventKind::from(kind),
+            instance: InstanceId::from(instance),
+            sample: Some(Sample::default()),
+            config: None,
+            detail: Some("{\"alias\":[\"a\",\"b\"]}".into()),
+            logs: (kind == "log").then(|| Redacted::from_store("line")),
+            stored: true,
+        })
+    }
+
+    fn gap(&mut self, second: i64, instance: &str) -> Record {
+        let to = Timestamp(self.now.0 - 100 * Timestamp::SECOND + second * Timestamp::SECOND);
+        let from = Timestamp(to.0 - Timestamp::SECOND);
+        let instance = InstanceId::from(instance);
+        Record::Gap(Gap { id: self.ids.next(to), endpoint: EndpointId(1), instance, from, to, reason: "silent".into() })
+    }
+}
+
+/// Stores ten updates, a log line and a gap of `tokyo`; gives more like them.
+pub(super) fn stored_examples() -> impl FnMut(i64, &str, &str) -> Record {
+    let now = SystemClock.wall();
+    let mut written = Written { ids: IdGenerator::new(0, EventId::ZERO), now };
+    let mut store = store();
+    let endpoint = NewEndpoint {
+        name: "tokyo".to_owned(),
+        url: "http://10.0.0.5:9090/api".parse().unwrap(),
+        api_key: ApiKey::new(KEY),
+        tls: TlsPolicy::Verify,
+        log_events: None,
+    };
+    store.add_endpoint(&endpoint, now).unwrap();
+    let mut records: Vec<Record> =
+        (0..10).map(|n| written.event(n, "update", if n % 2 == 0 { "aaaa0000" } else { "bbbb0000" })).collect();
+    records.push(written.event(10, "log", "aaaa0000"));
+    records.push(written.gap(11, ""));
+    let info = FlushInfo { cause: FlushCause::Hourly, boundary: Some(now), skipped_boundaries: 0, cut_at: now };
+    store.commit_events(&EventBatch::new(info, Arc::new(records))).unwrap();
+    move |second, kind, instance| {
+        if kind == "gap" { written.gap(second, instance) } else { written.event(second, kind, instance) }
+    }
+}
+
+async fn events(fake: &Fake, query: &str) -> Value {
+    let (status, _, answer) = ask(fake, "GET", &format!("/api/v1/events?{query}"), None).await;
+    assert_eq!(status, 200, "{query}: {answer}");
+    answer
+}
+
+#[actix_rt::test]
+async fn what_waits_stands_before_what_is_stored_and_nothing_twice() {
+    let fake = with_endpoint().await;
+    let mut more = stored_examples();
+    let (first, second) = (more(20, "update", "aaaa0000"), more(21, "update", "bbbb0000"));
+    let (first_id, second_id) = (first.id().to_string(), second.id().to_string());
+    fake.0.lock().unwrap().buffered = vec![second.clone(), first.clone()];
+    let all = events(&fake, "").await;
+    let ids: Vec<&str> = all["events"].as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap()).collect();
+    assert_eq!((ids.len(), ids[0], ids[1]), (13, second_id.as_str(), first_id.as_str()));
+    assert_eq!((&all["events"][1]["stored"], &all["events"][2]["stored"]), (&json!(false), &json!(true)));
+    assert_eq!(
+        (&all["next"], &all["events"][2]["kind"], &all["events"][2]["logs"]),
+        (&Value::Null, &json!("log"), &json!("line"))
+    );
+    assert_eq!(all["events"][0]["detail"], json!({"alias": ["a", "b"]}));
+
+    // Committed between the two looks.
+    let info = FlushInfo { cause: FlushCause::Manual, boundary: None, skipped_boundaries: 0, cut_at: Timestamp(0) };
+    store().commit_events(&EventBatch::new(info, Arc::new(vec![first]))).unwrap();
+    let again = events(&fake, "").await;
+    assert_eq!(again["events"].as_array().unwrap().len(), 13);
+    assert_eq!(again["events"][1]["stored"], json!(true));
+
+    // Pages of two, each with the cursor of the one before, while one more arrives at the top.
+    let (mut cursor, mut paged) = (String::new(), Vec::new());
+    for page in 0.. {
+        let answer = events(&fake, &format!("endpoint=tokyo&limit=2{cursor}")).await;
+        paged.extend(answer["events"].as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap().to_owned()));
+        if page == 0 {
+            fake.0.lock().unwrap().buffered.insert(0, more(30, "update", "aaaa0000"));
+        }
+        let Some(next) = answer["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(paged, ids);
+}
+
+#[actix_rt::test]
+async fn filters_hold_for_what_waits_and_for_what_is_stored() {
+    let fake = with_endpoint().await;
+    let mut more = stored_examples();
+    fake.0.lock().unwrap().buffered = vec![more(21, "log", "bbbb0000"), more(20, "update", "aaaa0000")];
+    for (query, count) in [
+        ("tunnel=tokyo/aaaa0000", 7),
+        ("tunnel=tokyo/aaaa0000&kind=update", 6),
+        ("kind=log", 2),
+        ("kind=shutdown", 0),
+        ("since=85s", 2),
+        ("until=85s", 11),
+        ("since=97s&until=93s", 4),
+        ("tunnel=tokyo/cccc0000", 0),
+    ] {
+        assert_eq!(events(&fake, query).await["events"].as_array().unwrap().len(), count, "{query}");
+    }
+}
+
+#[actix_rt::test]
+async fn what_cannot_be_asked_is_a_problem_and_says_why() {
+    let fake = with_endpoint().await;
+    let _ = stored_examples();
+    let long = "9".repeat(5_000);
+    for (path, status, detail) in [
+        ("/api/v1/events?limit=0", 400, "1 to 1000"),
+        ("/api/v1/events?limit=1001", 400, "1 to 1000"),
+        ("/api/v1/events?limit=-1", 400, ""),
+        ("/api/v1/events?cursor=-5", 400, "no id"),
+        ("/api/v1/events?cursor=99999999999999999999", 400, "no id"),
+        ("/api/v1/events?since=yesterday", 400, "no since"),
+        ("/api/v1/events?since=1h&until=2h", 400, "nothing is between"),
+        ("/api/v1/events?until=1h&until=2h", 400, "duplicate field"),
+        ("/api/v1/events?kind=", 400, "kind"),
+        ("/api/v1/events?tunnel=tokyo", 400, "ENDPOINT/INSTANCE_ID"),
+        ("/api/v1/events?tunnel=tokyo/", 400, "ENDPOINT/INSTANCE_ID"),
+        ("/api/v1/events?tunnel=tokyo/a&endpoint=tokyo", 400, "not both"),
+        ("/api/v1/events?endpoint=%27%20OR%201=1", 404, "no endpoint named"),
+        ("/api/v1/events?colour=red", 400, "unknown field"),
+        ("/api/v1/flushes?before=0", 400, "no id"),
+        ("/api/v1/gaps?tunnel=paris/a", 404, "no endpoint named"),
+        ("/api/v1/storage?x=1", 400, "unknown field"),
+        (&format!("/api/v1/events?since={long}"), 400, "no since"),
+        (&format!("/api/v1/events?tunnel=tokyo/{long}"), 400, "ENDPOINT/INSTANCE_ID"),
+    ] {
+        let (answered, media_type, problem) = ask(&fake, "GET", path, None).await;
+        assert_eq!((answered, media_type.as_str()), (status, "application/problem+json"), "{path:.80}: {problem}");
+        let text = problem["detail"].as_str().unwrap();
+        assert!(text.contains(detail) && text.len() < 1_000, "{path:.80}: {problem}");
+    }
+}
+
+#[actix_rt::test]
+async fn flushes_gaps_and_sizes_are_those_of_the_database() {
+    let fake = with_endpoint().await;
+    let mut more = stored_examples();
+    let (_, _, answer) = ask(&fake, "GET", "/api/v1/flushes", None).await;
+    let flush = &answer["flushes"][0];
+    assert_eq!((&flush["batch"], &flush["cause"], &flush["rows"]), (&json!("events"), &json!("hourly"), &json!(12)));
+    assert!(flush["first_id"].is_string() && flush["boundary"].is_string());
+
+    let (first, second) = (more(30, "gap", ""), more(31, "gap", "bbbb0000"));
+    fake.0.lock().unwrap().buffered = vec![second, first];
+    let gaps = |answer: &Value| -> Vec<(String, bool)> {
+        let gaps = answer["gaps"].as_array().unwrap().iter();
+        gaps.map(|gap| (gap["instance_id"].as_str().unwrap().to_owned(), gap["stored"] == json!(true))).collect()
+    };
+    let own = |instance: &str, stored: bool| (instance.to_owned(), stored);
+    let all = ask(&fake, "GET", "/api/v1/gaps", None).await.2;
+    assert_eq!(gaps(&all), [own("bbbb0000", false), own("", false), own("", true)]);
+    let of_one = ask(&fake, "GET", "/api/v1/gaps?tunnel=tokyo/aaaa0000", None).await.2;
+    assert_eq!(gaps(&of_one), [own("", false), own("", true)]);
+    let first = ask(&fake, "GET", "/api/v1/gaps?limit=2", None).await.2;
+    let next = format!("/api/v1/gaps?limit=2&before={}", first["next"].as_str().unwrap());
+    assert_eq!(gaps(&ask(&fake, "GET", &next, None).await.2), [own("", true)]);
+
+    let storage = ask(&fake, "GET", "/api/v1/storage", None).await.2;
+    let table = storage["tables"].as_array().unwrap().iter().find(|table| table["name"] == "endpoint_sse").unwrap();
+    assert_eq!((&table["rows"], &table["retention_s"]), (&json!(11), &json!(86_400)));
+    assert!(table["oldest"].is_string() && table["bytes"].as_u64() >= Some(4_096));
+}
+
+#[actix_rt::test]
+async fn without_a_database_the_answer_is_503_and_says_why() {
+    let fake = with_endpoint().await;
+    for path in ["/api/v1/events", "/api/v1/flushes", "/api/v1/gaps", "/api/v1/storage"] {
+        let (status, _, problem) = ask(&fake, "GET", path, None).await;
+        assert_eq!(status, 503, "{path}");
+        assert!(problem["detail"].as_str().unwrap().contains("no database"), "{path}: {problem}");
+    }
+}

@@ -1,0 +1,55 @@
+//! `/api/v1/flushes`, `/api/v1/gaps` and `/api/v1/storage`.
+
+use actix_web::{HttpResponse, web};
+
+use super::archive::Archive;
+use super::problem::Problem;
+use super::recorder::RecorderApi;
+use super::routes::{Answer, resource};
+use crate::query::flushes::{self, FlushPage, FlushQuery};
+use crate::query::gaps::{self, GapQuery, Gaps};
+use crate::query::storage::Storage;
+
+pub(super) fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
+    config
+        .service(resource("/api/v1/flushes").get(list_flushes))
+        .service(resource("/api/v1/gaps").get(list_gaps::<R>))
+        .service(resource("/api/v1/storage").get(storage::<R>));
+}
+
+/// Batches that were committed, newest first, a page at a time.
+#[utoipa::path(get, path = "/api/v1/flushes", tag = "archive", params(FlushQuery), responses((status = 200, body = FlushPage)))]
+async fn list_flushes(archive: web::Data<Archive>, query: web::Query<FlushQuery>) -> Answer {
+    let query = query.into_inner();
+    Ok(HttpResponse::Ok().json(archive.read(move |reader| flushes::answer(reader, &query)).await?))
+}
+
+/// From when to when nothing is known, newest first, a page at a time, from the database and from the buffer.
+#[utoipa::path(get, path = "/api/v1/gaps", tag = "archive", params(GapQuery), responses(
+    (status = 200, body = Gaps),
+    (status = 404, description = "No such endpoint", body = Problem, content_type = "application/problem+json"),
+))]
+async fn list_gaps<R: RecorderApi>(recorder: web::Data<R>, archive: web::Data<Archive>, query: web::Query<GapQuery>) -> Answer {
+    let query = query.into_inner();
+    let buffered = recorder.buffered(query.wanted()).await?;
+    Ok(HttpResponse::Ok().json(archive.read(move |reader| gaps::answer(reader, &query, &buffered.records)).await?))
+}
+
+/// No parameter is known: one that is given is an error.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoQuery {}
+
+/// How large the database is, table by table, and how many transactions writing in batches has saved. The database is measured at
+/// most once a minute.
+#[utoipa::path(get, path = "/api/v1/storage", tag = "archive", responses((status = 200, body = Storage)))]
+async fn storage<R: RecorderApi>(recorder: web::Data<R>, archive: web::Data<Archive>, _none: web::Query<NoQuery>) -> Answer {
+    let stats = recorder.stats();
+    let storage = Storage {
+        journal_bytes: stats.optimized_storage.journal_bytes,
+        per_event_transactions: stats.events.values().sum(),
+        write_transactions: stats.optimized_storage.write_transactions,
+        ..archive.storage().await?
+    };
+    Ok(HttpResponse::Ok().json(storage))
+}
