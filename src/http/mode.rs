@@ -30,10 +30,7 @@ pub(super) struct ChangeMode {
 
 impl ChangeMode {
     fn check(self) -> Result<Switch, Problem> {
-        let mode = self.mode.map(|name| {
-            let unknown = || Problem::bad_request(format!("there is no mode `{name}`; there are realtime, dual and batched"));
-            StorageMode::from_name(&name).ok_or_else(unknown)
-        });
+        let mode = self.mode.map(|name| name.parse::<StorageMode>().map_err(Problem::bad_request));
         Ok(Switch { mode: mode.transpose()?, set: self.set })
     }
 }

@@ -52,6 +52,14 @@ impl StorageMode {
     }
 }
 
+impl std::str::FromStr for StorageMode {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::from_name(name).ok_or_else(|| format!("there is no mode `{name}`; there are realtime, dual and batched"))
+    }
+}
+
 impl std::fmt::Display for StorageMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())

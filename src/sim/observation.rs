@@ -15,6 +15,7 @@ use crate::actors::sse_ingest::IngestState;
 use crate::clock::Timestamp;
 use crate::event::{Counters, EndpointId, Record, TunnelKey, TunnelState};
 use crate::id::EventId;
+use crate::modes::StorageMode;
 use crate::pipeline::ShutdownSummary;
 use crate::store::{Committed, EventBatch, HistoryBatch, LiveChanges, Overlap};
 
@@ -130,6 +131,11 @@ pub enum Seen {
         name: &'static str,
         /// Begins?
         on: bool,
+    },
+    /// Somebody switched to another mode.
+    Switched {
+        /// Which.
+        mode: StorageMode,
     },
     /// The wall clock was stepped.
     Stepped {
@@ -287,6 +293,7 @@ impl fmt::Display for Observation {
                 look.ingest.iter().try_for_each(|(id, state)| write!(f, " {id}:{}", state.events_received))
             }
             Seen::Fault { name, on } => write!(f, "fault {name} {}", if *on { "begins" } else { "ends" }),
+            Seen::Switched { mode } => write!(f, "switched to {mode}"),
             Seen::Stepped { micros } => write!(f, "clock stepped by {micros}"),
             Seen::Ended(ended) => write!(f, "ended {ended:?}"),
             Seen::Healed => f.write_str("healed"),

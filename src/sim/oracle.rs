@@ -187,7 +187,12 @@ impl Oracle {
                 }
             }
             Seen::Healed => self.healed = true,
-            Seen::HistoryWritten { .. } | Seen::Defined | Seen::Logged { .. } | Seen::Looked(_) | Seen::Settled(_) => {}
+            Seen::HistoryWritten { .. }
+            | Seen::Switched { .. }
+            | Seen::Defined
+            | Seen::Logged { .. }
+            | Seen::Looked(_)
+            | Seen::Settled(_) => {}
         }
     }
 

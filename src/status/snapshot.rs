@@ -52,8 +52,6 @@ pub struct OptimizedStorage {
     pub rows_written: u64,
     /// Rows whose id was there before: replays and commits in doubt.
     pub rows_skipped: u64,
-    /// Events that are written one at a time, in the modes `realtime` and `dual`.
-    pub realtime: RealtimeStats,
     /// Tries after a failed one.
     pub retries: u64,
     /// Failed writes.
@@ -74,6 +72,8 @@ pub struct OptimizedStorage {
     pub journal_bytes: u64,
     /// The next boundary, with the offset of `storage.timezone`; `None` where no recorder runs.
     pub next_boundary: Option<String>,
+    /// Events that are written one at a time, in the modes `realtime` and `dual`.
+    pub realtime: RealtimeStats,
 }
 
 /// Events that are written one at a time.
@@ -183,7 +183,7 @@ mod tests {
         let expected = "optimized_storage buffer_size max_buffer_size last_flush_time buffer_usage_pct flushes threshold hourly \
              manual drain recovery journal threshold_share_pct flush_ms last mean p99 rows_written rows_skipped retries failures \
              quarantined write_transactions updates_per_transaction waiting_batches buffer_bytes oldest_unflushed_s \
-             journal_bytes next_boundary dropped events endpoints name status reason since events_received reports_missed \
+             journal_bytes next_boundary realtime queue_events queue_bytes written left_to_batch dropped events endpoints name status reason since events_received reports_missed \
              reconnects tunnels dropped database ok since error mode process pid uptime_s rss_bytes version";
         assert_eq!(names, expected.split_whitespace().collect::<Vec<_>>());
     }

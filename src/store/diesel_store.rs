@@ -66,7 +66,14 @@ impl DieselStore {
             log::info!("database {url}: migrated to {}", ran.join(", "));
         }
         let batch_size = batch_size.clamp(1, BATCH_SIZE_MAX);
-        Ok(Self { url: url.clone(), connection: Some(connection), _lock: lock, clock, batch_size, file_bytes: None })
+        Ok(Self {
+            url: url.clone(),
+            connection: Some(connection),
+            _lock: lock,
+            clock,
+            batch_size,
+            file_bytes: written_bytes::of_this_thread().map(|_| 0),
+        })
     }
 
     /// Runs `work` in a transaction and makes it durable, or leaves nothing of it.

@@ -80,7 +80,11 @@ pub fn a_comparison_finds_what_differs_and_what_is_missing_on_either_side(databa
     let committed = store.commit_events(&EventBatch { overlap: Some(overlap), ..batch(records) }).unwrap();
     let found = Comparison { identical: 4, different: 1, missing_in_realtime: 1, missing_in_batch: 1 };
     assert_eq!(committed, Committed { written: 2, single: 5, comparison: found, ..Committed::default() });
-    assert_eq!(database.number("SELECT ping AS value FROM endpoint_sse WHERE id = 3"), 99, "what is there is the truth");
+    assert_eq!(
+        database.number("SELECT CAST(ping AS BIGINT) AS value FROM endpoint_sse WHERE id = 3"),
+        99,
+        "what is there is the truth"
+    );
     assert_eq!(database.number("SELECT COUNT(*) AS value FROM endpoint_sse"), 7);
 }
 

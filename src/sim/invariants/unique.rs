@@ -83,6 +83,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_record_that_is_stored_by_itself_and_again_by_its_batch_is_found() {
+        let single = |id| Seen::Single { record: Box::new(update(id, 1)), answer: Answer::Acknowledged(true) };
+        let mut history = History::of(Unique);
+        history.written("1.events", &[update(1, 1)]).see(single(1)).see(single(1));
+        history.is_bad("stored twice");
+        let mut history = History::of(Unique);
+        history.written("1.events", &[update(1, 1)]).see(single(1)).batch(&[update(1, 1)], false, committed(1, 0));
+        history.is_bad("wrote 1 rows");
+        let mut history = History::of(Unique);
+        history.see(single(7));
+        history.is_bad("never received");
+    }
+
+    #[test]
     fn a_commit_in_doubt_that_is_repeated_is_good_either_way() {
         for second in [committed(2, 0), committed(0, 2)] {
             let mut history = History::of(Unique);
