@@ -106,6 +106,7 @@ pub mod modes;
 pub mod pipeline;
 pub mod production;
 pub mod query;
+pub mod rates;
 pub mod recorder;
 pub mod recovery;
 pub mod redact;

@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::endpoint::EndpointHealth;
 use crate::event::{EndpointId, Event, EventKind, Gap, InstanceId, Record, TunnelKey, TunnelState};
 use crate::id::EventId;
+use crate::rates::{Meter, Rate};
 use crate::store::LiveChanges;
 
 /// The present state of all endpoints and tunnels.
@@ -15,12 +16,39 @@ pub struct LiveState {
     endpoints: BTreeMap<EndpointId, EndpointLive>,
     unsynced: Unsynced,
     through: EventId,
+    version: u64,
 }
 
 #[derive(Debug, Default)]
 struct EndpointLive {
     health: EndpointHealth,
-    tunnels: BTreeMap<InstanceId, TunnelState>,
+    tunnels: BTreeMap<InstanceId, TunnelLive>,
+    /// The version that any of its tunnels had when it changed last, or was removed.
+    changed: u64,
+    /// The version at which a tunnel was removed last.
+    thinned: u64,
+}
+
+#[derive(Debug)]
+struct TunnelLive {
+    state: TunnelState,
+    meter: Meter,
+    /// The version at which it changed last.
+    changed: u64,
+}
+
+/// What readers do not know: what changed after a version that they have seen. Making it takes no longer for more readers
+/// if these share one; it takes a look at each endpoint, and at each tunnel of an endpoint that changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// The version of all this, to ask with the next time. Rises with each change; 0 is before the first.
+    pub version: u64,
+    /// All endpoints that have had tunnels: a reader forgets those of others.
+    pub endpoints: Vec<EndpointId>,
+    /// Endpoints that lost a tunnel, with all that they have now.
+    pub thinned: Vec<(EndpointId, BTreeSet<InstanceId>)>,
+    /// Tunnels that are new or have changed, with their rate.
+    pub tunnels: Vec<(TunnelKey, TunnelState, Option<Rate>)>,
 }
 
 /// What differs from the database. Only names: the values are read when they are written, so that a failed sync needs no
@@ -44,8 +72,13 @@ impl LiveState {
         for (id, health) in endpoints {
             live.endpoints.entry(id).or_default().health = health;
         }
+        live.version = 1;
         for (tunnel, state) in tunnels {
-            live.endpoints.entry(tunnel.endpoint).or_default().tunnels.insert(tunnel.instance, state);
+            let mut meter = Meter::default();
+            meter.observe(state.sample.counters, state.seen_at);
+            let endpoint = live.endpoints.entry(tunnel.endpoint).or_default();
+            endpoint.changed = 1;
+            endpoint.tunnels.insert(tunnel.instance, TunnelLive { state, meter, changed: 1 });
         }
         live
     }
@@ -71,11 +104,15 @@ impl LiveState {
             return;
         }
         let Some(sample) = &event.sample else { return };
-        let tunnels = &mut self.endpoints.entry(event.endpoint).or_default().tunnels;
-        let Some(known) = tunnels.get_mut(&event.instance) else {
+        let EndpointLive { tunnels, changed, .. } = self.endpoints.entry(event.endpoint).or_default();
+        let Some(TunnelLive { state: known, meter, changed: tunnel_changed }) = tunnels.get_mut(&event.instance) else {
             let config = event.config.clone().unwrap_or_default();
             let state = TunnelState { config, sample: sample.clone(), seen_at: event.received_at, last_event: event.id };
-            tunnels.insert(event.instance.clone(), state);
+            let mut meter = Meter::default();
+            meter.observe(sample.counters, event.received_at);
+            self.version += 1;
+            *changed = self.version;
+            tunnels.insert(event.instance.clone(), TunnelLive { state, meter, changed: self.version });
             self.unsynced.removed.remove(&tunnel);
             self.unsynced.configs.insert(tunnel.clone());
             self.unsynced.samples.insert(tunnel);
@@ -83,6 +120,12 @@ impl LiveState {
         };
         if event.id <= known.last_event {
             return;
+        }
+        self.version += 1;
+        (*changed, *tunnel_changed) = (self.version, self.version);
+        // A line of the log repeats the counters of the last report: they say nothing of the time between.
+        if event.kind != EventKind::Log {
+            meter.observe(sample.counters, event.received_at);
         }
         known.seen_at = event.received_at;
         known.last_event = event.id;
@@ -100,8 +143,10 @@ impl LiveState {
 
     fn remove(&mut self, tunnel: TunnelKey, by: EventId, at: Timestamp) {
         let Some(endpoint) = self.endpoints.get_mut(&tunnel.endpoint) else { return };
-        if endpoint.tunnels.get(&tunnel.instance).is_some_and(|known| known.last_event < by) {
+        if endpoint.tunnels.get(&tunnel.instance).is_some_and(|known| known.state.last_event < by) {
             endpoint.tunnels.remove(&tunnel.instance);
+            self.version += 1;
+            (endpoint.changed, endpoint.thinned) = (self.version, self.version);
             self.unsynced.configs.remove(&tunnel);
             self.unsynced.samples.remove(&tunnel);
             self.unsynced.removed.insert(tunnel, at);
@@ -119,6 +164,7 @@ impl LiveState {
     /// Forgets an endpoint that was removed, with its tunnels.
     pub fn forget(&mut self, endpoint: EndpointId) {
         self.endpoints.remove(&endpoint);
+        self.version += 1;
         let Unsynced { health, configs, samples, removed } = &mut self.unsynced;
         health.remove(&endpoint);
         configs.retain(|tunnel| tunnel.endpoint != endpoint);
@@ -134,7 +180,7 @@ impl LiveState {
     /// What the database does not know; afterwards all counts as known. A failed write is undone by [`Self::put_back`].
     pub fn take_changes(&mut self) -> LiveChanges {
         let Unsynced { health, configs, samples, removed } = std::mem::take(&mut self.unsynced);
-        let tunnel = |key: &TunnelKey| self.endpoints.get(&key.endpoint)?.tunnels.get(&key.instance);
+        let tunnel = |key: &TunnelKey| Some(&self.endpoints.get(&key.endpoint)?.tunnels.get(&key.instance)?.state);
         LiveChanges {
             through: self.through,
             endpoints: health.into_iter().filter_map(|id| Some((id, self.endpoints.get(&id)?.health.clone()))).collect(),
@@ -189,14 +235,36 @@ impl LiveState {
     /// The tunnels of one endpoint.
     #[must_use]
     pub fn tunnels_of(&self, endpoint: EndpointId) -> BTreeMap<InstanceId, TunnelState> {
-        self.endpoints.get(&endpoint).map(|endpoint| endpoint.tunnels.clone()).unwrap_or_default()
+        let tunnels = self.endpoints.get(&endpoint).into_iter().flat_map(|endpoint| &endpoint.tunnels);
+        tunnels.map(|(instance, tunnel)| (instance.clone(), tunnel.state.clone())).collect()
     }
 
     /// All tunnels.
     pub fn tunnels(&self) -> impl Iterator<Item = (TunnelKey, &TunnelState)> {
         self.endpoints.iter().flat_map(|(id, endpoint)| {
-            endpoint.tunnels.iter().map(|(instance, state)| (TunnelKey { endpoint: *id, instance: instance.clone() }, state))
+            let key = |instance: &InstanceId| TunnelKey { endpoint: *id, instance: instance.clone() };
+            endpoint.tunnels.iter().map(move |(instance, tunnel)| (key(instance), &tunnel.state))
         })
+    }
+
+    /// What changed after `version`; all of it after 0.
+    #[must_use]
+    pub fn since(&self, version: u64) -> Delta {
+        let changed = || self.endpoints.iter().filter(|(_, endpoint)| endpoint.changed > version);
+        let tunnels = changed().flat_map(|(id, endpoint)| {
+            let tunnels = endpoint.tunnels.iter().filter(|(_, tunnel)| tunnel.changed > version);
+            tunnels.map(|(instance, tunnel)| {
+                let key = TunnelKey { endpoint: *id, instance: instance.clone() };
+                (key, tunnel.state.clone(), tunnel.meter.rate())
+            })
+        });
+        let thinned = changed().filter(|(_, endpoint)| endpoint.thinned > version);
+        Delta {
+            version: self.version,
+            endpoints: self.endpoints.keys().copied().collect(),
+            thinned: thinned.map(|(id, endpoint)| (*id, endpoint.tunnels.keys().cloned().collect())).collect(),
+            tunnels: tunnels.collect(),
+        }
     }
 }
 
@@ -300,5 +368,24 @@ mod tests {
         live.forget(EndpointId(1));
         assert!(live.take_changes().is_empty());
         assert_eq!(live.tunnels().count(), 0);
+    }
+
+    #[test]
+    fn readers_are_told_what_changed_after_what_they_know() {
+        let mut live = LiveState::default();
+        live.apply(&event(1, EventKind::Create, 1, Some("a")));
+        let all = live.since(0);
+        assert_eq!((all.endpoints.len(), all.tunnels.len(), all.thinned.len()), (1, 1, 0));
+        let none = live.since(all.version);
+        assert_eq!((none.version, none.tunnels.len()), (all.version, 0));
+        updated(&mut live, 2, 2);
+        let updated = live.since(all.version);
+        assert_eq!(updated.tunnels[0].1.sample.pool, Some(2));
+        live.apply(&event(3, EventKind::Delete, 1, None));
+        let removed = live.since(updated.version);
+        assert_eq!(removed.thinned, [(EndpointId(1), BTreeSet::new())]);
+        live.forget(EndpointId(1));
+        let forgotten = live.since(removed.version);
+        assert!(forgotten.endpoints.is_empty() && forgotten.version > removed.version);
     }
 }

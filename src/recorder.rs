@@ -10,14 +10,15 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow, ReadBuffered};
-use crate::actors::cache::{CacheActor, CacheState, ReadTunnels};
+use crate::actors::cache::{CacheActor, CacheState, ReadSince};
 use crate::actors::endpoints::{Add, Change, ChangeError, EndpointView, EndpointsActor, EndpointsState, List, Remove};
 use crate::actors::flush::{FlushActor, FlushState};
 use crate::actors::history_worker::HistoryWorkerActor;
 use crate::actors::realtime::{RealtimeActor, RealtimeState, Switch};
 use crate::clock::{SharedClock, Timestamp};
-use crate::event::{EndpointId, TunnelKey, TunnelState};
+use crate::event::EndpointId;
 use crate::http::problem::Problem;
+use crate::live::Delta;
 use crate::modes::report::{Facts, ModeReport, Running};
 use crate::pipeline::{PipelineActor, Shutdown, ShutdownSummary};
 use crate::query::buffered::{Buffered, Wanted};
@@ -69,17 +70,6 @@ pub struct Frame {
     pub started: Instant,
     /// `storage.timezone`.
     pub timezone: Tz,
-}
-
-/// A tunnel as it is shown.
-#[derive(Clone, Debug)]
-pub struct TunnelView {
-    /// Which.
-    pub key: TunnelKey,
-    /// Live state.
-    pub state: TunnelState,
-    /// Name of its endpoint.
-    pub endpoint_name: String,
 }
 
 /// A running recorder. Cheap to clone.
@@ -164,21 +154,16 @@ impl RecorderHandle {
         self.actors.endpoints.send(Remove { name: name.to_owned(), purge }).await.map_err(stopped)?
     }
 
-    /// All tunnels, by endpoint and instance. None if the recorder is stopping.
-    pub async fn tunnels(&self) -> Vec<TunnelView> {
-        let tunnels = self.actors.cache.send(ReadTunnels(None)).await.unwrap_or_default();
-        let names = self.names();
-        let view = |(key, state): (TunnelKey, TunnelState)| {
-            let endpoint_name = names.get(&key.endpoint).cloned()?;
-            Some(TunnelView { key, state, endpoint_name })
-        };
-        tunnels.into_iter().filter_map(view).collect()
+    /// What changed in live state after `version`, with the version it has now. `None` if the recorder is stopping.
+    pub async fn live_since(&self, version: u64) -> Option<Delta> {
+        self.actors.cache.send(ReadSince(version)).await.ok()
     }
 
     /// What is received and not in the database yet. Nothing if the recorder is stopping.
     pub async fn buffered(&self, wanted: Wanted) -> Buffered {
-        let endpoint =
-            wanted.endpoint.as_ref().and_then(|name| self.names().into_iter().find(|(_, known)| known == name).map(|(id, _)| id));
+        let named =
+            |name: &String| self.states.endpoints.borrow().iter().find(|(_, (known, _))| known == name).map(|(id, _)| *id);
+        let endpoint = wanted.endpoint.as_ref().and_then(named);
         self.actors.buffer.send(ReadBuffered { wanted, endpoint }).await.unwrap_or_default()
     }
 
@@ -203,10 +188,6 @@ impl RecorderHandle {
             return Err("a boundary passed over a minute ago and its flush is not committed".to_owned());
         }
         Ok(())
-    }
-
-    fn names(&self) -> BTreeMap<EndpointId, String> {
-        self.states.endpoints.borrow().iter().map(|(id, (name, _))| (*id, name.clone())).collect()
     }
 
     /// The document of `GET /api/v1/stats`.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseActFuture, SpawnHandle, WrapFuture,
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, Recipient, ResponseActFuture, SpawnHandle,
+    WrapFuture,
 };
 use tokio::sync::watch;
 
@@ -20,7 +21,7 @@ use crate::clock::{SharedClock, Timestamp};
 use crate::endpoint::EndpointHealth;
 use crate::event::{Bunch, EndpointId, TunnelKey, TunnelState};
 use crate::id::EventId;
-use crate::live::LiveState;
+use crate::live::{Delta, LiveState};
 use crate::store::StoreError;
 
 /// Events to apply to live state, stored ones and others, in the order of their ids.
@@ -49,6 +50,12 @@ pub struct Forget(pub EndpointId);
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Vec<(TunnelKey, TunnelState)>")]
 pub struct ReadTunnels(pub Option<EndpointId>);
+
+/// What changed in live state after a version. Sent for all readers of the HTTP server together, so that its cost does not
+/// grow with their number.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Delta")]
+pub struct ReadSince(pub u64);
 
 /// Write what the database does not know, now. Sent by the pipeline at shutdown, when nothing more comes in. The reply says
 /// whether it was written; what was not comes back from the journal.
@@ -223,6 +230,14 @@ impl Handler<ReadTunnels> for CacheActor {
             .filter(|(key, _)| endpoint.is_none_or(|endpoint| key.endpoint == endpoint))
             .map(|(key, state)| (key, state.clone()))
             .collect()
+    }
+}
+
+impl Handler<ReadSince> for CacheActor {
+    type Result = MessageResult<ReadSince>;
+
+    fn handle(&mut self, ReadSince(version): ReadSince, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.live.since(version))
     }
 }
 

@@ -67,6 +67,9 @@ fn endpoint_document(endpoint: EndpointRecord, tunnels: u64) -> EndpointDocument
         since: Timestamp(endpoint.since).to_string(),
         last_heard: endpoint.last_check.map(|at| Timestamp(at).to_string()),
         tunnels,
+        // Rates are of now, and nobody looks now.
+        rate_in: None,
+        rate_out: None,
     }
 }
 
@@ -92,6 +95,8 @@ fn tunnel_document(tunnel: TunnelRecord) -> TunnelDocument {
         udps: tunnel.udps,
         pool: tunnel.pool,
         ping: tunnel.ping,
+        rate_in: None,
+        rate_out: None,
         last_event_time: Timestamp(tunnel.last_event_time).to_string(),
         url: tunnel.url,
     }

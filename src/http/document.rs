@@ -8,7 +8,7 @@ use crate::actors::endpoints::EndpointView;
 use crate::clock::Timestamp;
 use crate::config::tls_policy;
 use crate::endpoint::{ApiKey, EndpointStatus, TlsPolicy, valid_name};
-use crate::recorder::TunnelView;
+use crate::event::{InstanceId, TunnelState};
 use crate::store::{EndpointChange, NewEndpoint};
 
 /// `GET /api/v1/endpoints`.
@@ -46,6 +46,10 @@ pub struct EndpointDocument {
     pub last_heard: Option<String>,
     /// Number of its tunnels.
     pub tunnels: u64,
+    /// Bytes per second received on the non-tunnel sides of its tunnels now; `null` if it is known of none of them.
+    pub rate_in: Option<u64>,
+    /// Bytes per second sent there.
+    pub rate_out: Option<u64>,
 }
 
 /// How a certificate is judged: `{"tls": "pin", "pin": "ab12..."}`.
@@ -71,8 +75,10 @@ impl From<&TlsPolicy> for TlsDocument {
     }
 }
 
-impl From<&EndpointView> for EndpointDocument {
-    fn from(view: &EndpointView) -> Self {
+impl EndpointDocument {
+    /// An endpoint with the sum of its tunnels' rates, received and sent.
+    #[must_use]
+    pub fn new(view: &EndpointView, rates: Option<(u64, u64)>) -> Self {
         let EndpointView { endpoint, health, tunnels, .. } = view;
         Self {
             name: endpoint.name.clone(),
@@ -87,6 +93,8 @@ impl From<&EndpointView> for EndpointDocument {
             since: health.since.to_string(),
             last_heard: health.last_heard.as_ref().map(Timestamp::to_string),
             tunnels: *tunnels as u64,
+            rate_in: rates.map(|rates| rates.0),
+            rate_out: rates.map(|rates| rates.1),
         }
     }
 }
@@ -128,18 +136,25 @@ pub struct TunnelDocument {
     pub pool: Option<i32>,
     /// Round trip in milliseconds, likewise.
     pub ping: Option<i32>,
+    /// Bytes per second received now, TCP and UDP: from the last two samples. `null` while it is not known: before the second
+    /// sample, after a counter fell, and when reports stopped.
+    pub rate_in: Option<u64>,
+    /// Bytes per second sent now, likewise.
+    pub rate_out: Option<u64>,
     /// When the last event was received; RFC 3339.
     pub last_event_time: String,
     /// The command line as URL, without user-info.
     pub url: String,
 }
 
-impl From<&TunnelView> for TunnelDocument {
-    fn from(view: &TunnelView) -> Self {
-        let (config, sample) = (&view.state.config, &view.state.sample);
+impl TunnelDocument {
+    /// A tunnel of the endpoint of that name, with its rates, received and sent.
+    #[must_use]
+    pub fn new(endpoint: &str, instance: &InstanceId, state: &TunnelState, rates: Option<(u64, u64)>) -> Self {
+        let (config, sample) = (&state.config, &state.sample);
         Self {
-            endpoint: view.endpoint_name.clone(),
-            instance_id: view.key.instance.to_string(),
+            endpoint: endpoint.to_owned(),
+            instance_id: instance.to_string(),
             alias: config.alias.to_string(),
             kind: config.kind.to_string(),
             status: sample.status.as_str().to_owned(),
@@ -151,7 +166,9 @@ impl From<&TunnelView> for TunnelDocument {
             udps: sample.udps,
             pool: sample.pool,
             ping: sample.ping,
-            last_event_time: view.state.seen_at.to_string(),
+            rate_in: rates.map(|rates| rates.0),
+            rate_out: rates.map(|rates| rates.1),
+            last_event_time: state.seen_at.to_string(),
             url: config.url.to_string(),
         }
     }

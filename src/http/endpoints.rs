@@ -1,11 +1,15 @@
 //! `/api/v1/endpoints`: masters are listed, added, changed and removed. API keys go in and never come out.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use actix_web::http::header::ContentType;
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::document::{AddEndpoint, ChangeEndpoint, EndpointDocument, Endpoints};
+use super::etag;
+use super::mirror::{self, Mirror};
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::routes::{Answer, resource};
@@ -22,11 +26,17 @@ pub(super) fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
         .service(resource("/api/v1/endpoints/{name}/trust").post(trust_endpoint::<R>));
 }
 
-/// All endpoints, by name.
-#[utoipa::path(get, path = "/api/v1/endpoints", tag = "endpoints", responses((status = 200, body = Endpoints)))]
-async fn list_endpoints<R: RecorderApi>(recorder: web::Data<R>) -> Answer {
-    let endpoints = recorder.endpoints().await?.iter().map(EndpointDocument::from).collect();
-    Ok(HttpResponse::Ok().json(Endpoints { endpoints }))
+/// All endpoints, by name. At most 100 ms old.
+#[utoipa::path(get, path = "/api/v1/endpoints", tag = "endpoints", responses(
+    (status = 200, body = Endpoints),
+    (status = 304, description = "As the `ETag` in `If-None-Match` says"),
+))]
+async fn list_endpoints<R: RecorderApi>(request: HttpRequest, mirror: web::Data<Mirror<R>>) -> Answer {
+    mirror.refresh().await?;
+    Ok(mirror.read(|picture| {
+        let body = || format!("{{\"endpoints\":{}}}", mirror::list(picture.endpoints_after(0)));
+        etag::tagged(&request, &picture.tag(), || body().into())
+    }))
 }
 
 /// One endpoint.
@@ -34,10 +44,24 @@ async fn list_endpoints<R: RecorderApi>(recorder: web::Data<R>) -> Answer {
     params(("name" = String, Path, description = "Its name")),
     responses(
         (status = 200, body = EndpointDocument),
+        (status = 304, description = "As the `ETag` in `If-None-Match` says"),
         (status = 404, description = "No such endpoint", body = Problem, content_type = "application/problem+json"),
     ))]
-async fn show_endpoint<R: RecorderApi>(recorder: web::Data<R>, name: web::Path<String>) -> Answer {
-    Ok(HttpResponse::Ok().json(find(&recorder, &name).await?.0))
+async fn show_endpoint<R: RecorderApi>(request: HttpRequest, mirror: web::Data<Mirror<R>>, name: web::Path<String>) -> Answer {
+    mirror.refresh().await?;
+    Ok(etag::hashed(&request, shown(&mirror, &name)?))
+}
+
+/// The document of an endpoint in the mirror.
+fn shown<R: RecorderApi>(mirror: &Mirror<R>, name: &str) -> Result<Bytes, Problem> {
+    let found = mirror.read(|picture| picture.endpoint(name).map(|text| Bytes::copy_from_slice(text.as_bytes())));
+    found.ok_or_else(|| ChangeError::NotFound(name.to_owned()).into())
+}
+
+/// The document of an endpoint that was just changed.
+async fn changed<R: RecorderApi>(mirror: &Mirror<R>, name: &str, status: StatusCode) -> Answer {
+    mirror.refresh_now().await?;
+    Ok(HttpResponse::build(status).insert_header(ContentType::json()).body(shown(mirror, name)?))
 }
 
 /// Follows a new master. The answer comes when it is stored and being connected to.
@@ -46,12 +70,15 @@ async fn show_endpoint<R: RecorderApi>(recorder: web::Data<R>, name: web::Path<S
     (status = 409, description = "The name is taken", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "A value cannot be used", body = Problem, content_type = "application/problem+json"),
 ))]
-async fn add_endpoint<R: RecorderApi>(recorder: web::Data<R>, body: web::Json<AddEndpoint>) -> Answer {
+async fn add_endpoint<R: RecorderApi>(
+    recorder: web::Data<R>,
+    mirror: web::Data<Mirror<R>>,
+    body: web::Json<AddEndpoint>,
+) -> Answer {
     let new = body.into_inner().check().map_err(unprocessable)?;
     let name = new.name.clone();
     recorder.add_endpoint(new).await?;
-    let (document, _) = find(&recorder, &name).await?;
-    Ok(HttpResponse::Created().json(document))
+    changed(&mirror, &name, StatusCode::CREATED).await
 }
 
 /// Changes an endpoint: what is absent stays. It is in effect when the answer comes.
@@ -65,12 +92,13 @@ async fn add_endpoint<R: RecorderApi>(recorder: web::Data<R>, body: web::Json<Ad
     ))]
 async fn change_endpoint<R: RecorderApi>(
     recorder: web::Data<R>,
+    mirror: web::Data<Mirror<R>>,
     name: web::Path<String>,
     body: web::Json<ChangeEndpoint>,
 ) -> Answer {
     let change = body.into_inner().check().map_err(unprocessable)?;
     recorder.change_endpoint(&name, change).await?;
-    Ok(HttpResponse::Ok().json(find(&recorder, &name).await?.0))
+    changed(&mirror, &name, StatusCode::OK).await
 }
 
 #[derive(Default, Deserialize, IntoParams)]
@@ -92,10 +120,13 @@ struct Removal {
     ))]
 async fn remove_endpoint<R: RecorderApi>(
     recorder: web::Data<R>,
+    mirror: web::Data<Mirror<R>>,
     name: web::Path<String>,
     removal: web::Query<Removal>,
 ) -> Answer {
     recorder.remove_endpoint(&name, removal.purge).await?;
+    // It is removed, whether that can be seen at once or not.
+    let _ = mirror.refresh_now().await;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -107,11 +138,12 @@ async fn remove_endpoint<R: RecorderApi>(
         (status = 404, description = "No such endpoint", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It pins nothing", body = Problem, content_type = "application/problem+json"),
     ))]
-async fn trust_endpoint<R: RecorderApi>(recorder: web::Data<R>, name: web::Path<String>) -> Answer {
-    let (_, policy) = find(&recorder, &name).await?;
-    let tls = Some(trust(&name, &policy).map_err(|reason| Problem::new(StatusCode::CONFLICT, reason))?);
+async fn trust_endpoint<R: RecorderApi>(recorder: web::Data<R>, mirror: web::Data<Mirror<R>>, name: web::Path<String>) -> Answer {
+    let views = recorder.endpoints().await?;
+    let view = views.iter().find(|view| view.endpoint.name == *name).ok_or_else(|| ChangeError::NotFound(name.clone()))?;
+    let tls = Some(trust(&name, &view.endpoint.tls).map_err(|reason| Problem::new(StatusCode::CONFLICT, reason))?);
     recorder.change_endpoint(&name, EndpointChange { tls, ..EndpointChange::default() }).await?;
-    Ok(HttpResponse::Ok().json(find(&recorder, &name).await?.0))
+    changed(&mirror, &name, StatusCode::OK).await
 }
 
 /// What an endpoint's policy becomes when a changed certificate is to be accepted.
@@ -125,13 +157,6 @@ pub fn trust(name: &str, policy: &TlsPolicy) -> Result<TlsPolicy, String> {
             "`{name}` pins no certificate; `tidegate endpoint set {name} --tls pin` makes it keep the next one it sees"
         )),
     }
-}
-
-/// The endpoint of that name, with its policy; else the problem 404.
-pub(super) async fn find<R: RecorderApi>(recorder: &web::Data<R>, name: &str) -> Result<(EndpointDocument, TlsPolicy), Problem> {
-    let views = recorder.endpoints().await?;
-    let view = views.iter().find(|view| view.endpoint.name == name).ok_or_else(|| ChangeError::NotFound(name.to_owned()))?;
-    Ok((view.into(), view.endpoint.tls.clone()))
 }
 
 fn unprocessable(reason: String) -> Problem {

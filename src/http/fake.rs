@@ -18,14 +18,16 @@ use crate::actors::buffer::FlushAnswer;
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::actors::realtime::Switch;
 use crate::actors::sse_ingest::IngestState;
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, Timestamp};
 use crate::config::{Config, Origin, Sources, Token, Tuning};
 use crate::endpoint::{Endpoint, EndpointHealth};
-use crate::event::{EndpointId, InstanceId, Record, TunnelKey, TunnelState};
+use crate::event::{EndpointId, InstanceId, Record, Sample, TunnelKey, TunnelState};
+use crate::id::EventId;
+use crate::live::Delta;
 use crate::modes::StorageMode;
 use crate::modes::report::{Facts, ModeReport};
 use crate::query::buffered::{Buffered, Wanted};
-use crate::recorder::TunnelView;
+use crate::rates::Rate;
 use crate::status::snapshot::Stats;
 use crate::store::{DieselStore, EndpointChange, NewEndpoint};
 
@@ -38,8 +40,11 @@ pub(super) const KEY: &str = "fa4ec0de000000000000000000000000";
 #[derive(Clone, Default)]
 pub(super) struct Fake(pub(super) Arc<Mutex<State>>);
 
-#[derive(Default)]
 pub(super) struct State {
+    /// What is told of every tunnel.
+    pub(super) tunnel: TunnelState,
+    /// How often live state was asked for.
+    pub(super) asked: u64,
     pub(super) endpoints: BTreeMap<String, Endpoint>,
     pub(super) broken: Option<String>,
     pub(super) purged: Vec<String>,
@@ -47,6 +52,23 @@ pub(super) struct State {
     pub(super) tuning: Tuning,
     /// Received and not stored, newest first.
     pub(super) buffered: Vec<Record>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let tunnel =
+            TunnelState { config: Arc::default(), sample: Sample::default(), seen_at: Timestamp(0), last_event: EventId(1) };
+        Self {
+            tunnel,
+            asked: 0,
+            endpoints: BTreeMap::new(),
+            broken: None,
+            purged: Vec::new(),
+            buffered: Vec::new(),
+            mode: StorageMode::default(),
+            tuning: Tuning::default(),
+        }
+    }
 }
 
 impl RecorderApi for Fake {
@@ -125,18 +147,20 @@ impl RecorderApi for Fake {
         Ok(())
     }
 
-    async fn tunnels(&self) -> Result<Vec<TunnelView>, Problem> {
-        let view = |endpoint: &Endpoint| TunnelView {
-            key: TunnelKey { endpoint: endpoint.id, instance: InstanceId::from("9c3209de") },
-            state: TunnelState {
-                config: Arc::default(),
-                sample: crate::event::Sample::default(),
-                seen_at: crate::clock::Timestamp(0),
-                last_event: crate::id::EventId(1),
-            },
-            endpoint_name: endpoint.name.clone(),
+    /// One tunnel for each endpoint; all of it each time, as if it had changed.
+    async fn live_since(&self, version: u64) -> Result<Delta, Problem> {
+        let tunnel = |endpoint: &Endpoint| {
+            let key = TunnelKey { endpoint: endpoint.id, instance: InstanceId::from("9c3209de") };
+            (key, self.0.lock().unwrap().tunnel.clone(), Some(Rate { bytes_in: 20, bytes_out: 3, until: Timestamp(i64::MAX) }))
         };
-        Ok(self.0.lock().unwrap().endpoints.values().map(view).collect())
+        self.0.lock().unwrap().asked += 1;
+        let endpoints: Vec<Endpoint> = self.0.lock().unwrap().endpoints.values().cloned().collect();
+        Ok(Delta {
+            version: version + 1,
+            endpoints: endpoints.iter().map(|endpoint| endpoint.id).collect(),
+            thinned: Vec::new(),
+            tunnels: endpoints.iter().map(tunnel).collect(),
+        })
     }
 
     async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
@@ -184,7 +208,7 @@ pub(super) fn app<R: RecorderApi>(
     let guard = Guard::new(token.and_then(Token::new).as_ref(), IDENTITY, Arc::new(SystemClock));
     App::new()
         .app_data(web::Data::new(guard))
-        .app_data(web::Data::new(recorder))
+        .configure(routes::share(recorder, Arc::new(SystemClock)))
         .app_data(web::Data::new(archive()))
         .wrap(middleware::from_fn(guard::check))
         .wrap(server::headers(IDENTITY))

@@ -4,8 +4,10 @@
 pub mod archive;
 #[cfg(test)]
 mod archive_tests;
+mod connection;
 pub mod document;
 pub mod endpoints;
+mod etag;
 mod events;
 mod failures;
 #[cfg(test)]
@@ -15,6 +17,7 @@ pub mod guard;
 mod health;
 pub mod identity;
 mod login;
+pub mod mirror;
 mod mode;
 mod openapi;
 pub mod problem;
@@ -25,4 +28,5 @@ mod session;
 pub mod starting;
 mod stats;
 mod stored;
+pub mod stream;
 mod tunnels;

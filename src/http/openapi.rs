@@ -3,16 +3,18 @@
 
 use std::sync::LazyLock;
 
-use actix_web::http::header::{ContentType, HeaderValue};
-use actix_web::{HttpResponse, web};
+use actix_web::http::header::HeaderValue;
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi as _};
 
+use super::etag;
 use super::problem::{self, Problem};
 use super::routes::resource;
-use super::{endpoints, events, flush, health, login, mode, stats, stored, tunnels};
+use super::{endpoints, events, flush, health, login, mode, stats, stored, stream, tunnels};
 
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
@@ -29,6 +31,7 @@ use super::{endpoints, events, flush, health, login, mode, stats, stored, tunnel
         endpoints::remove_endpoint,
         endpoints::trust_endpoint,
         tunnels::list_tunnels,
+        stream::stream,
         flush::flush,
         mode::show_mode,
         mode::change_mode,
@@ -106,9 +109,12 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
 
 /// This document.
 #[utoipa::path(get, path = "/api/v1/openapi.json", tag = "health",
-    responses((status = 200, body = Object, content_type = "application/json")))]
-async fn openapi() -> HttpResponse {
-    HttpResponse::Ok().insert_header(ContentType::json()).body(TEXT.as_str())
+    responses(
+        (status = 200, body = Object, content_type = "application/json"),
+        (status = 304, description = "As the `ETag` in `If-None-Match` says"),
+    ))]
+async fn openapi(request: HttpRequest) -> HttpResponse {
+    etag::hashed(&request, Bytes::from_static(TEXT.as_bytes()))
 }
 
 /// The value of `Allow` for a route, by its pattern.

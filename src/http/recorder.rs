@@ -1,13 +1,16 @@
 //! What the routes ask of a recorder. A trait, so that the routes are tested without one.
 
+use actix_web::http::StatusCode;
+
 use super::problem::Problem;
 use crate::actors::buffer::FlushAnswer;
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::actors::realtime::Switch;
 use crate::event::EndpointId;
+use crate::live::Delta;
 use crate::modes::report::ModeReport;
 use crate::query::buffered::{Buffered, Wanted};
-use crate::recorder::{RecorderHandle, TunnelView};
+use crate::recorder::RecorderHandle;
 use crate::status::snapshot::Stats;
 use crate::store::{EndpointChange, NewEndpoint};
 
@@ -46,8 +49,9 @@ pub trait RecorderApi: Clone + Send + 'static {
     /// Drains and removes an endpoint; with `purge` its events and history too.
     fn remove_endpoint(&self, name: &str, purge: bool) -> impl Future<Output = Result<(), ChangeError>>;
 
-    /// All tunnels, by endpoint and instance; as [`RecorderApi::endpoints`].
-    fn tunnels(&self) -> impl Future<Output = Result<Vec<TunnelView>, Problem>>;
+    /// What changed in live state after a version; as [`RecorderApi::endpoints`]. For the [`mirror`](super::mirror), which asks
+    /// for all readers together.
+    fn live_since(&self, version: u64) -> impl Future<Output = Result<Delta, Problem>>;
 
     /// What is received and not in the database yet.
     fn buffered(&self, _wanted: Wanted) -> impl Future<Output = Result<Buffered, Problem>> {
@@ -92,8 +96,9 @@ impl RecorderApi for RecorderHandle {
         self.remove_endpoint(name, purge).await
     }
 
-    async fn tunnels(&self) -> Result<Vec<TunnelView>, Problem> {
-        Ok(self.tunnels().await)
+    async fn live_since(&self, version: u64) -> Result<Delta, Problem> {
+        let stopping = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the recorder is stopping");
+        self.live_since(version).await.ok_or_else(stopping)
     }
 
     async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {

@@ -5,9 +5,12 @@ use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError, web};
 
+use super::mirror::Mirror;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
-use super::{endpoints, events, flush, health, login, mode, openapi, stats, stored, tunnels};
+use super::stream::Hub;
+use super::{endpoints, events, flush, health, login, mode, openapi, stats, stored, stream, tunnels};
+use crate::clock::SharedClock;
 
 /// Longest body of a request. An endpoint's definition has well under a kilobyte.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
@@ -28,11 +31,23 @@ pub fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
         .configure(tunnels::configure::<R>)
         .configure(flush::configure::<R>)
         .configure(mode::configure::<R>)
+        .configure(stream::configure::<R>)
         .configure(events::configure::<R>)
         .configure(stored::configure::<R>)
         .configure(login::configure)
         .configure(openapi::configure)
         .default_service(web::to(not_found));
+}
+
+/// Adds what the routes share: the recorder, and what is seen of it. Made on the thread that answers.
+pub fn share<R: RecorderApi>(recorder: R, clock: SharedClock) -> impl FnOnce(&mut web::ServiceConfig) {
+    move |config| {
+        let mirror = web::Data::new(Mirror::new(recorder.clone(), clock.clone()));
+        config
+            .app_data(web::Data::new(Hub::new(recorder.clone(), mirror.clone(), clock)))
+            .app_data(mirror)
+            .app_data(web::Data::new(recorder));
+    }
 }
 
 /// A resource at `path` that answers a problem to methods it does not have. Every route of every group begins with it.

@@ -181,3 +181,26 @@ async fn the_form_gives_a_cookie_that_scripts_and_other_sites_do_not_have() {
     }
     assert_eq!(send_form("/logout", "", "https", "").await.0, 401);
 }
+
+#[actix_rt::test]
+async fn who_polls_is_told_that_nothing_changed() {
+    let fake = with_endpoint().await;
+    let app = test::init_service(app(fake.clone(), None)).await;
+    let ask = async |path: &str, known: &str| {
+        let request = test::TestRequest::get().uri(path).insert_header((header::HOST, "localhost"));
+        let response = app.call(request.insert_header((header::IF_NONE_MATCH, known)).to_request()).await.unwrap();
+        let tag = response.headers().get(header::ETAG).unwrap().to_str().unwrap().to_owned();
+        (response.status().as_u16(), tag, test::read_body(response).await.len())
+    };
+    for path in ["/api/v1/tunnels", "/api/v1/endpoints", "/api/v1/endpoints/tokyo", "/api/v1/openapi.json"] {
+        let (status, tag, length) = ask(path, "\"another\"").await;
+        assert!(status == 200 && length > 0 && tag.starts_with("W/"), "{path}: {status} {tag}");
+        assert_eq!(ask(path, &tag).await, (304, tag.clone(), 0), "{path}");
+        assert_eq!(ask(path, &format!("\"x\", {tag}")).await.0, 304, "{path}");
+    }
+    let (_, before, _) = ask("/api/v1/endpoints/tokyo", "\"another\"").await;
+    fake.0.lock().unwrap().endpoints.get_mut("tokyo").unwrap().paused = true;
+    let deadline = std::time::Duration::from_secs(10);
+    let changed = async { while ask("/api/v1/endpoints/tokyo", &before).await.0 == 304 {} };
+    tokio::time::timeout(deadline, changed).await.expect("a change makes another tag");
+}

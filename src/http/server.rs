@@ -10,11 +10,12 @@ use actix_web::middleware::{self, DefaultHeaders};
 use actix_web::{App, HttpServer, web};
 
 use super::archive::Archive;
+use super::connection;
 use super::guard::{self, Guard};
 use super::identity;
 use super::recorder::RecorderApi;
 use super::routes;
-use crate::clock::SystemClock;
+use crate::clock::{SharedClock, SystemClock};
 use crate::config::HttpConfig;
 
 /// Connections at a time. Readers of a page and a monitor need a handful; the rest waits in the system's queue.
@@ -50,12 +51,13 @@ pub fn serve<R: RecorderApi>(
     identity: &str,
 ) -> io::Result<Server> {
     // One for all, so that a session begun on one worker is known to the next.
-    let guard = web::Data::new(Guard::new(http.token.as_ref(), identity, Arc::new(SystemClock)));
+    let clock: SharedClock = Arc::new(SystemClock);
+    let guard = web::Data::new(Guard::new(http.token.as_ref(), identity, clock.clone()));
     let identity = identity.to_owned();
     let server = HttpServer::new(move || {
         App::new()
             .app_data(guard.clone())
-            .app_data(web::Data::new(recorder.clone()))
+            .configure(routes::share(recorder.clone(), clock.clone()))
             .app_data(web::Data::new(archive.clone()))
             .wrap(middleware::from_fn(guard::check))
             .wrap(headers(&identity))
@@ -63,6 +65,7 @@ pub fn serve<R: RecorderApi>(
     });
     let server = server
         .workers(1)
+        .on_connect(connection::taken)
         .max_connections(CONNECTIONS_MAX)
         .client_request_timeout(REQUEST_HEAD)
         .shutdown_timeout(SHUTDOWN_SECS)

@@ -10,9 +10,9 @@ use crate::actors::buffer::FlushAnswer;
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::actors::realtime::Switch;
 use crate::event::EndpointId;
+use crate::live::Delta;
 use crate::modes::report::ModeReport;
 use crate::query::buffered::{Buffered, Wanted};
-use crate::recorder::TunnelView;
 use crate::status::snapshot::{DatabaseStats, Stats};
 use crate::store::{EndpointChange, NewEndpoint};
 
@@ -89,8 +89,8 @@ impl<R: RecorderApi + Sync> RecorderApi for Starting<R> {
         self.or_unavailable()?.remove_endpoint(name, purge).await
     }
 
-    async fn tunnels(&self) -> Result<Vec<TunnelView>, Problem> {
-        self.or_problem()?.tunnels().await
+    async fn live_since(&self, version: u64) -> Result<Delta, Problem> {
+        self.or_problem()?.live_since(version).await
     }
 
     async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {

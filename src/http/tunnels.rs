@@ -1,14 +1,16 @@
 //! `/api/v1/tunnels`.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::document::{TunnelDocument, Tunnels};
-use super::endpoints::find;
+use super::document::Tunnels;
+use super::etag;
+use super::mirror::{self, Mirror};
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::routes::{Answer, resource};
+use crate::actors::endpoints::ChangeError;
 
 pub(super) fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
     config.service(resource("/api/v1/tunnels").get(list_tunnels::<R>));
@@ -22,17 +24,24 @@ struct TunnelQuery {
     endpoint: Option<String>,
 }
 
-/// All tunnels, by endpoint and instance.
+/// All tunnels, by endpoint and instance. At most 100 ms old.
 #[utoipa::path(get, path = "/api/v1/tunnels", tag = "state", params(TunnelQuery), responses(
     (status = 200, body = Tunnels),
+    (status = 304, description = "As the `ETag` in `If-None-Match` says"),
     (status = 404, description = "No such endpoint", body = Problem, content_type = "application/problem+json"),
 ))]
-async fn list_tunnels<R: RecorderApi>(recorder: web::Data<R>, query: web::Query<TunnelQuery>) -> Answer {
-    if let Some(name) = &query.endpoint {
-        find(&recorder, name).await?;
-    }
-    let wanted = |name: &str| query.endpoint.as_deref().is_none_or(|endpoint| endpoint == name);
-    let views = recorder.tunnels().await?;
-    let tunnels = views.iter().filter(|view| wanted(&view.endpoint_name)).map(TunnelDocument::from).collect();
-    Ok(HttpResponse::Ok().json(Tunnels { tunnels }))
+async fn list_tunnels<R: RecorderApi>(
+    request: HttpRequest,
+    mirror: web::Data<Mirror<R>>,
+    query: web::Query<TunnelQuery>,
+) -> Answer {
+    mirror.refresh().await?;
+    let endpoint = query.endpoint.as_deref();
+    mirror.read(|picture| -> Result<HttpResponse, Problem> {
+        if let Some(name) = endpoint.filter(|name| picture.endpoint(name).is_none()) {
+            return Err(ChangeError::NotFound(name.to_owned()).into());
+        }
+        let body = || format!("{{\"tunnels\":{}}}", mirror::list(picture.tunnels_after(0, endpoint, None)));
+        Ok(etag::tagged(&request, &picture.tag(), || body().into()))
+    })
 }

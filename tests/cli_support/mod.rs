@@ -21,9 +21,9 @@ use tidegate::http::problem::Problem;
 use tidegate::http::recorder::RecorderApi;
 use tidegate::http::server;
 use tidegate::id::EventId;
+use tidegate::live::Delta;
 use tidegate::modes::StorageMode;
 use tidegate::modes::report::{Facts, ModeReport};
-use tidegate::recorder::TunnelView;
 use tidegate::redact::Redacted;
 use tidegate::status::snapshot::{ProcessStats, Stats};
 use tidegate::store::{EndpointChange, NewEndpoint};
@@ -154,20 +154,20 @@ impl RecorderApi for Fake {
         Ok(())
     }
 
-    async fn tunnels(&self) -> Result<Vec<TunnelView>, Problem> {
+    async fn live_since(&self, version: u64) -> Result<Delta, Problem> {
         let config = Arc::new(InstanceConfig { alias: Redacted::from_store("web\u{1b}[31m"), ..InstanceConfig::default() });
-        let view = |endpoint: &Endpoint, instance: &str| TunnelView {
-            key: TunnelKey { endpoint: endpoint.id, instance: InstanceId::from(instance) },
-            state: TunnelState {
-                config: config.clone(),
-                sample: Sample::default(),
-                seen_at: Timestamp(0),
-                last_event: EventId(1),
-            },
-            endpoint_name: endpoint.name.clone(),
-        };
-        let state = self.0.lock().unwrap();
-        Ok(state.endpoints.iter().flat_map(|endpoint| [view(endpoint, "aaaa0000"), view(endpoint, "bbbb0000")]).collect())
+        let state = TunnelState { config, sample: Sample::default(), seen_at: Timestamp(0), last_event: EventId(1) };
+        let held = self.0.lock().unwrap();
+        let tunnels = held.endpoints.iter().flat_map(|endpoint| {
+            let key = |instance: &str| TunnelKey { endpoint: endpoint.id, instance: InstanceId::from(instance) };
+            ["aaaa0000", "bbbb0000"].map(|instance| (key(instance), state.clone(), None))
+        });
+        Ok(Delta {
+            version: version + 1,
+            endpoints: held.endpoints.iter().map(|endpoint| endpoint.id).collect(),
+            thinned: Vec::new(),
+            tunnels: tunnels.collect(),
+        })
     }
 }
 

@@ -1,0 +1,43 @@
+//! What is done to a connection when it is taken, and what is kept of it.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::dev::Extensions;
+use actix_web::rt::net::TcpStream;
+use log::debug;
+use socket2::{SockRef, Socket, TcpKeepalive};
+
+/// A client that takes nothing of an answer for this long is cut off by the system, so that answers do not pile up.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNTAKEN_MAX: Duration = Duration::from_secs(30);
+/// Idle time after which it is asked whether the client is there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+
+/// A second handle of a connection's socket: with it the connection can be ended while the server waits to write to it.
+struct Handle(Option<Arc<Socket>>);
+
+/// Prepares a connection that was just taken.
+pub(super) fn taken(io: &dyn Any, data: &mut Extensions) {
+    let Some(tcp) = io.downcast_ref::<TcpStream>() else { return };
+    let socket = SockRef::from(tcp);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE);
+    if let Err(error) = limit(&socket, &keepalive) {
+        debug!("http: a connection goes without time limits: {error}");
+    }
+    // Without file descriptors to spare it goes without.
+    data.insert(Handle(socket.try_clone().ok().map(Arc::new)));
+}
+
+fn limit(socket: &SockRef<'_>, keepalive: &TcpKeepalive) -> std::io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_user_timeout(Some(UNTAKEN_MAX))?;
+    socket.set_tcp_keepalive(keepalive)
+}
+
+/// The socket of a request's connection.
+pub(super) fn socket(request: &HttpRequest) -> Option<Arc<Socket>> {
+    request.conn_data::<Handle>().and_then(|handle| handle.0.clone())
+}
