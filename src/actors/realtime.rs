@@ -179,7 +179,7 @@ impl RealtimeActor {
 
     /// Writes the next record, if none is being written.
     fn write_next(&mut self, ctx: &mut Context<Self>) {
-        let Some(record) = self.queue.next() else { return };
+        let Some(record) = self.queue.take() else { return };
         let sent = self.single.send(CommitSingle(record));
         ctx.spawn(sent.into_actor(self).map(|answer, actor, ctx| {
             // Without the FlushActor nothing more is written; the journal has the record.

@@ -58,7 +58,7 @@ impl SingleQueue {
     }
 
     /// The next record to write, if none is being written.
-    pub fn next(&mut self) -> Option<Record> {
+    pub fn take(&mut self) -> Option<Record> {
         if self.in_flight.is_some() {
             return None;
         }
@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn write(queue: &mut SingleQueue, ended: Ended) -> Option<EventId> {
-        let id = queue.next()?.id();
+        let id = queue.take()?.id();
         queue.ended(ended);
         Some(id)
     }
@@ -192,10 +192,10 @@ mod tests {
     fn records_are_written_in_order_and_one_at_a_time() {
         let mut queue = SingleQueue::default();
         queue.push(records(1..=2));
-        assert_eq!(queue.next().map(|record| record.id()), Some(EventId(1)));
-        assert!(queue.next().is_none());
+        assert_eq!(queue.take().map(|record| record.id()), Some(EventId(1)));
+        assert!(queue.take().is_none());
         queue.ended(Ended::Written);
-        assert_eq!(queue.next().map(|record| record.id()), Some(EventId(2)));
+        assert_eq!(queue.take().map(|record| record.id()), Some(EventId(2)));
     }
 
     #[test]

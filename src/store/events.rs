@@ -133,12 +133,11 @@ pub(super) fn commit(connection: &mut Connection, batch: &EventBatch, writing: &
         duration: writing.elapsed(),
     };
     flushes::insert(connection, &flush)?;
-    if let Some((mode, usage)) = &batch.usage {
-        let mut usage = *usage;
+    if let Some((mode, mut usage)) = batch.usage.as_deref().copied() {
         usage.comparison.add(&committed.comparison);
         usage.events += committed.written;
         usage.rows += committed.written;
-        modes::store_usage(connection, *mode, &usage)?;
+        modes::store_usage(connection, mode, &usage)?;
     }
     Ok(committed)
 }

@@ -207,7 +207,7 @@ impl Store for MemoryStore {
             }
             (committed.single, committed.skipped) = (single, there - single);
             committed.comparison.missing_in_realtime = missing;
-            if let Some((mode, usage)) = batch.usage {
+            if let Some((mode, usage)) = batch.usage.as_deref().copied() {
                 tables.usage.insert(mode, usage);
             }
             tables.flushes.push(Flush { info: batch.info, first, last, committed });

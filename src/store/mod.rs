@@ -115,7 +115,7 @@ pub struct EventBatch {
     /// What of it was written one record at a time; `None` where nothing was.
     pub overlap: Option<Overlap>,
     /// What the mode in force cost so far, to be kept with the batch.
-    pub usage: Option<(StorageMode, Usage)>,
+    pub usage: Option<Box<(StorageMode, Usage)>>,
 }
 
 impl EventBatch {

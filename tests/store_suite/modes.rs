@@ -131,7 +131,7 @@ pub fn settings_and_usage_are_read_as_they_were_kept(database: &TestDatabase) {
     assert_eq!((&stored.settings, stored.usage[&StorageMode::Dual]), (&first, usage));
     let second = settings(&[("storage.mode", "batched")]);
     store.keep_settings(&second, &[]).unwrap();
-    let with_usage = EventBatch { usage: Some((StorageMode::Batched, usage)), ..batch(vec![update(1), update(2)]) };
+    let with_usage = EventBatch { usage: Some(Box::new((StorageMode::Batched, usage))), ..batch(vec![update(1), update(2)]) };
     store.commit_events(&with_usage).unwrap();
     let stored = store.load().unwrap();
     assert_eq!((stored.settings, stored.usage.len()), (second, 2));

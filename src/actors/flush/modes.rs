@@ -57,7 +57,7 @@ impl FlushActor {
             let (mode, mut usage) = self.state.ledger.of_current(self.clock.monotonic());
             usage.batch_transactions += 1;
             usage.left_to_batch += batch.overlap.as_ref().map_or(0, |overlap| overlap.left);
-            (mode, usage)
+            Box::new((mode, usage))
         });
     }
 
