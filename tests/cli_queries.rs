@@ -52,7 +52,7 @@ fn database(directory: &Path) {
         })
     });
     let info = FlushInfo { cause: FlushCause::Manual, boundary: None, skipped_boundaries: 0, cut_at: now };
-    store.commit_events(&EventBatch { info, records: Arc::new(records.collect()), maybe_stored: false }).unwrap();
+    store.commit_events(&EventBatch::new(info, Arc::new(records.collect()))).unwrap();
 }
 
 /// A recorder of that database, which knows `tokyo` too.

@@ -1,6 +1,7 @@
 //! `tidegate mode`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::ValueEnum;
 
@@ -12,6 +13,7 @@ use crate::actors::realtime::Switch;
 use crate::config::{Config, Tuning};
 use crate::modes::StorageMode;
 use crate::modes::report::{ComparisonReport, ModeCost, ModeReport};
+use crate::sim::compare::{self, Compared, PROMISED_PCT};
 
 /// Keys that say where the recorder is and not how it works; `--set` means the command with them.
 const FOR_THE_COMMAND: [&str; 5] = ["database.url", "http.listen", "http.token", "journal.dir", "log"];
@@ -23,12 +25,18 @@ const FOR_THE_COMMAND: [&str; 5] = ["database.url", "http.listen", "http.token",
                   storage.max_buffer_size, storage.batch_size, storage.flush_interval, cache.sync_interval\nfor good; an \
                   empty value goes back to the configuration. docs/rollout.md has the three stages.\n\nExamples:\n  \
                   tidegate mode                    # which one, what each cost, and whether it is safe to go on\n  \
-                  tidegate mode dual\n  tidegate mode --set storage.max_buffer_size=500"
+                  tidegate mode dual\n  tidegate mode --set storage.max_buffer_size=500\n  tidegate mode compare            # what batches save, measured"
 )]
 pub(super) struct Mode {
-    /// The mode from now on
+    /// The mode from now on, or `compare`
     #[arg(value_name = "MODE")]
     mode: Option<Name>,
+    /// With `compare`: numbers of tunnels, each of which reports every 5 s
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [1, 10, 65])]
+    tunnels: Vec<usize>,
+    /// With `compare`: how long they report, in virtual time
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    time: Duration,
     #[command(flatten)]
     output: Json,
     /// Keys that are to change: the global `--set`.
@@ -44,14 +52,17 @@ enum Name {
     Dual,
     /// In batches only
     Batched,
+    /// Measure what batches save: the same simulated stream in realtime and in batched; touches no recorder
+    Compare,
 }
 
-impl From<Name> for StorageMode {
-    fn from(name: Name) -> Self {
-        match name {
-            Name::Realtime => Self::Realtime,
-            Name::Dual => Self::Dual,
-            Name::Batched => Self::Batched,
+impl Name {
+    fn mode(self) -> Option<StorageMode> {
+        match self {
+            Self::Realtime => Some(StorageMode::Realtime),
+            Self::Dual => Some(StorageMode::Dual),
+            Self::Batched => Some(StorageMode::Batched),
+            Self::Compare => None,
         }
     }
 }
@@ -65,7 +76,10 @@ impl Mode {
     }
 
     pub(super) async fn execute(self, config: &Config) -> Result<ExitCode, Failure> {
-        let switch = Switch { mode: self.mode.map(StorageMode::from), set: self.set };
+        if let Some(Name::Compare) = self.mode {
+            return self.compare();
+        }
+        let switch = Switch { mode: self.mode.and_then(Name::mode), set: self.set };
         let asked = switch.mode;
         let place = Place::find(config).await;
         let before = if asked == Some(StorageMode::Batched) { Some(place.mode_report().await?) } else { None };
@@ -86,6 +100,54 @@ impl Mode {
         }
         Ok(ExitCode::Done)
     }
+}
+
+impl Mode {
+    /// The simulation has a System of its own, so it needs a thread of its own.
+    fn compare(self) -> Result<ExitCode, Failure> {
+        let mut all = Vec::new();
+        for tunnels in self.tunnels {
+            output::note(&format!("{tunnels} tunnels in realtime and in batched ..."));
+            let time = self.time;
+            let measured = std::thread::spawn(move || compare::measure(tunnels, time)).join();
+            let measured = measured.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            all.push(measured.map_err(|error| Failure::database(error.to_string()))?);
+        }
+        if self.output.json {
+            output::json(&serde_json::json!({ "promised_pct": PROMISED_PCT, "runs": all }));
+        } else {
+            show_saving(&all);
+        }
+        Ok(ExitCode::Done)
+    }
+}
+
+fn show_saving(all: &[Compared]) {
+    let mut table =
+        output::table(&["TUNNELS", "MODE", "EVENTS", "TRANSACTIONS", "SINGLE", "BATCH", "LIVE", "OTHER", "WRITTEN", "SAVED"]);
+    for Compared { tunnels, realtime, batched, transactions_saved_pct, bytes_saved_pct } in all {
+        let bytes_saved = bytes_saved_pct.map_or_else(String::new, |saved| format!(", {saved:.1} % of bytes"));
+        let saved = format!("{transactions_saved_pct:.1} % of transactions{bytes_saved}");
+        for (cost, saved) in [(realtime, String::new()), (batched, saved)] {
+            table.add_row([
+                tunnels.to_string(),
+                cost.mode.clone(),
+                cost.events.to_string(),
+                cost.write_transactions.to_string(),
+                cost.single_transactions.to_string(),
+                cost.batch_transactions.to_string(),
+                cost.live_transactions.to_string(),
+                cost.other_transactions.to_string(),
+                cost.bytes_written.map_or_else(|| "-".to_owned(), |bytes| bytesize::ByteSize(bytes).to_string()),
+                saved,
+            ]);
+        }
+    }
+    output::print_table(&table);
+    output::print(&format!(
+        "\nPromised: {PROMISED_PCT} %. Transactions of live state count in batched only: in realtime single writes do their work. \
+         They come every\n5 s whatever the number of tunnels, so with one tunnel, which reports every 5 s, they are all that there is."
+    ));
 }
 
 /// The keys that are to change.

@@ -159,7 +159,9 @@ impl ModeReport {
 }
 
 impl ModeCost {
-    fn new(mode: StorageMode, usage: &Usage) -> Self {
+    /// From what was counted.
+    #[must_use]
+    pub fn new(mode: StorageMode, usage: &Usage) -> Self {
         let per_event = |sum: u64, factor: f64| (usage.events > 0).then(|| sum as f64 * factor / usage.events as f64);
         Self {
             mode: mode.as_str().to_owned(),
