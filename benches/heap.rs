@@ -73,7 +73,8 @@ async fn live_bytes_of_a_day(world: &Running) -> usize {
         world.database.with_tables(|tables| {
             tables.records.clear();
             tables.flushes = Vec::new();
-            tables.history.clear();
+            tables.history = Default::default();
+            tables.history_totals = Default::default();
             tables.history_batches = Vec::new();
             tables.counter_events.clear();
         });

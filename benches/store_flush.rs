@@ -15,8 +15,10 @@ use std::time::Instant;
 use libsqlite3_sys as c;
 use tidegate::clock::{Clock, SystemClock, Timestamp};
 use tidegate::event::{Counters, EndpointId, Event, EventKind, InstanceId, Record, Sample, Status, TunnelKey};
+use tidegate::history::InTotals;
+use tidegate::history::figures::{Figures, Ping};
 use tidegate::id::{EventId, IdGenerator};
-use tidegate::store::{DatabaseUrl, DieselStore, EventBatch, FlushCause, FlushInfo, HistoryBatch, HistoryRow, PingStats, Store};
+use tidegate::store::{DatabaseUrl, DieselStore, EventBatch, FlushCause, FlushInfo, HistoryBatch, HistoryRow, Store};
 
 const BATCH: usize = 1_000;
 const TUNNELS: usize = 65;
@@ -145,23 +147,24 @@ fn history(hour: i64, random: &mut fastrand::Rng) -> HistoryBatch {
             rows.push(HistoryRow {
                 tunnel: TunnelKey { endpoint: EndpointId((index % 25) as i32 + 1), instance: instance(index) },
                 minute: Timestamp(NOON + (hour * 60 + minute) * Timestamp::MINUTE),
-                speed_in: Some(delta.tcp_rx as f64 / 59.98),
-                speed_out: Some(delta.tcp_tx as f64 / 59.98),
-                delta,
-                ping: Some(PingStats { mean: f64::from(low) + random.f64() * 9.0, min: low, max: low + 9 }),
-                pool: Some(8),
-                tcps: Some(random.i32(0..40)),
-                udps: Some(0),
-                record_count: 12,
-                expected_count: 12,
-                merge: false,
+                figures: Figures {
+                    delta,
+                    covered_ms: 59_980,
+                    ping: Some(Ping { sum: 12 * i64::from(low) + random.i64(0..108), count: 12, min: low, max: low + 9 }),
+                    pool: Some(8),
+                    tcps: Some(random.i32(0..40)),
+                    udps: Some(0),
+                    record_count: 12,
+                    expected_count: 12,
+                },
+                in_totals: InTotals::BOTH,
             });
         }
     }
     rows.sort_by(|a, b| (&a.tunnel, a.minute).cmp(&(&b.tunnel, b.minute)));
     let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: Timestamp(NOON) };
     let id = EventId(hour + 1);
-    HistoryBatch { id, info, through: id, rows, counter_events: Vec::new(), states: Vec::new() }
+    HistoryBatch { id, info, through: id, rows, counter_events: Vec::new(), states: Vec::new(), accounts: Vec::new() }
 }
 
 fn used_bytes(path: &Path) -> f64 {

@@ -15,6 +15,10 @@ use crate::journal::SegmentNo;
 use crate::journaling::Payload;
 use crate::store::{FlushInfo, HistoryBatch};
 
+/// Rows of history that wait in memory, some 20 MB; batches beyond that live in the journal alone, and answers to people lack
+/// them until they are stored.
+pub const HISTORY_ROWS_IN_MEMORY_MAX: usize = 100_000;
+
 /// Number of a batch in the order of cutting, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BatchNo(pub u64);
@@ -28,6 +32,8 @@ pub struct RecoveredBatch {
     pub info: FlushInfo,
     /// Records in it; 0 for history.
     pub events: u64,
+    /// Rows of history in it; 0 for records.
+    pub history_rows: u64,
     /// Highest id in it.
     pub last: EventId,
     /// Bytes in the journal.
@@ -63,6 +69,7 @@ struct Waiting {
     payload: Option<Payload>,
     info: FlushInfo,
     events: u64,
+    history_rows: u64,
     bytes: u64,
     last: EventId,
     /// When its first record was accepted.
@@ -80,6 +87,7 @@ impl Waiting {
             payload: None,
             info,
             events: 0,
+            history_rows: 0,
             bytes: 0,
             last: EventId::ZERO,
             since: now,
@@ -115,8 +123,9 @@ impl Buffer {
             committed_events: 0,
         };
         for batch in recovered {
-            let RecoveredBatch { segment, info, events, last, bytes, empty } = batch;
-            let waiting = Waiting { events, bytes, last, maybe_stored: true, committed: empty, ..Waiting::new(info, now) };
+            let RecoveredBatch { segment, info, events, history_rows, last, bytes, empty } = batch;
+            let waiting =
+                Waiting { events, history_rows, bytes, last, maybe_stored: true, committed: empty, ..Waiting::new(info, now) };
             buffer.push(Waiting { segment: Some(segment), ..waiting });
         }
         buffer
@@ -159,9 +168,11 @@ impl Buffer {
     /// Adds a batch of history. `segment` is `None` if the journal refused it.
     pub fn push_history(&mut self, segment: Option<SegmentNo>, batch: Box<HistoryBatch>, now: Instant) {
         let (info, last) = (batch.info, batch.through);
-        let backlog = self.waiting.iter().any(|waiting| !waiting.committed && waiting.payload.is_none());
-        let payload = (segment.is_none() || !backlog).then(|| Payload::History(Arc::new(*batch)));
-        self.push(Waiting { segment, payload, last, ..Waiting::new(info, now) });
+        let history_rows = batch.rows.len() as u64;
+        let in_memory: usize = self.waiting_history().map(|batch| batch.rows.len()).sum();
+        let fits = in_memory + batch.rows.len() <= HISTORY_ROWS_IN_MEMORY_MAX;
+        let payload = (segment.is_none() || fits).then(|| Payload::History(Arc::new(*batch)));
+        self.push(Waiting { segment, payload, history_rows, last, ..Waiting::new(info, now) });
     }
 
     /// Batches stand in the order of their segments, in which these are removed: a batch of history may get its segment
@@ -232,6 +243,20 @@ impl Buffer {
     #[must_use]
     pub fn has_history_in_memory_only(&self) -> bool {
         self.uncommitted().any(|batch| batch.segment.is_none() && matches!(batch.payload, Some(Payload::History(_))))
+    }
+
+    /// Batches of history in memory that are not committed.
+    pub fn waiting_history(&self) -> impl Iterator<Item = &HistoryBatch> {
+        self.uncommitted().filter_map(|batch| match &batch.payload {
+            Some(Payload::History(history)) => Some(history.as_ref()),
+            _ => None,
+        })
+    }
+
+    /// Rows of history that are not committed and not in memory.
+    #[must_use]
+    pub fn history_rows_in_journal_only(&self) -> u64 {
+        self.uncommitted().filter(|batch| batch.payload.is_none()).map(|batch| batch.history_rows).sum()
     }
 
     /// Records that are not committed, newest first, and how many of those live in their segments alone.
@@ -383,6 +408,7 @@ mod tests {
             rows: Vec::new(),
             counter_events: Vec::new(),
             states: Vec::new(),
+            accounts: Vec::new(),
         };
         buffer.push_history(Some(SegmentNo(2)), Box::new(history), start());
         buffer.committed(BatchNo(1));
@@ -429,9 +455,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_committed_is_read_newest_first_and_what_is_in_the_journal_alone_is_counted() {
+        let mut buffer = Buffer::new(5, [], start());
+        for (segment, first) in [(1, 1), (2, 11), (3, 21)] {
+            buffer.fill(records(first, 10), start());
+            buffer.cut(Some(SegmentNo(segment)), 100, info(None), false, start());
+        }
+        buffer.fill(records(31, 2), start());
+        let ids = |buffer: &Buffer| {
+            let (newest, elsewhere) = buffer.newest();
+            (newest.map(|record| record.id().0).collect::<Vec<_>>(), elsewhere)
+        };
+        // The first batch is always in memory, for it is committed next; the others are beyond the bound.
+        let expected: Vec<i64> = [32, 31].into_iter().chain((1..=10).rev()).collect();
+        assert_eq!(ids(&buffer), (expected, 20));
+        buffer.committed(BatchNo(1));
+        assert_eq!(ids(&buffer), (vec![32, 31], 20));
+    }
+
+    #[test]
     fn a_batch_from_the_journal_of_a_recorder_before_may_be_stored_already() {
-        let recovered =
-            RecoveredBatch { segment: SegmentNo(7), info: info(None), events: 10, last: EventId(10), bytes: 1000, empty: false };
+        let recovered = RecoveredBatch {
+            segment: SegmentNo(7),
+            info: info(None),
+            events: 10,
+            history_rows: 0,
+            last: EventId(10),
+            bytes: 1000,
+            empty: false,
+        };
         let mut buffer = Buffer::new(100, [recovered], start());
         assert!(matches!(buffer.next(), Some(Next::ReadBack(SegmentNo(7)))));
         buffer.read_back(SegmentNo(7), Payload::Events(Arc::new(records(1, 10))));

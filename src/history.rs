@@ -1,180 +1,94 @@
 //! Minute windows: what a sample adds to them, when they close, and what has to be known to go on after a crash.
 //!
 //! A window is a UTC minute of one tunnel, by time of receipt. A delta counts from the previous sample, whichever
-//! window that was in, so that nothing falls between two windows. Counters that fall are never wrap-around
-//! (protocol: section 5 of NodePass's behaviour): in doubt nothing is counted and the doubt is recorded.
+//! window that was in, so that nothing falls between two windows: the traffic of a gap counts in the minute that ended it.
+//!
+//! What is handed over is never handed over again. A minute may come in parts (its window was handed over while it was
+//! open, or the wall clock was set back over it), and the parts are added. With each batch goes what the counters did
+//! since the batch before, so that the sums can be proved from the database alone ([`audit`]).
+
+pub mod audit;
+pub mod calendar;
+pub mod figures;
+pub mod ladder;
+mod movement;
+mod pairs;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::movement::{Before, step};
+pub use self::pairs::{InTotals, in_totals};
+
+use self::figures::sum;
+use self::movement::{FALL_BACK, FALL_UNKNOWN, RESET, bounded};
+use self::pairs::{Clients, End};
+use self::window::{Interval, Window};
 use crate::clock::Timestamp;
 use crate::event::{Counters, EndpointId, Event, EventKind, Gap, Record, TunnelKey};
 use crate::id::EventId;
-use crate::store::{CounterEvent, FlushInfo, HistoryBatch, HistoryRow, PingStats};
+use crate::store::{Account, CounterEvent, FlushInfo, HistoryBatch, HistoryRow};
 
-/// Two report intervals are taken for the same if they differ by less than this share of the longer one.
-const INTERVAL_TOLERANCE: f64 = 0.1;
-/// Reports further apart than this are not a cadence but a gap.
-const INTERVAL_MAX: Duration = Duration::from_secs(600);
-/// Updates closer together than this are a change of state and its echo, not a cadence.
-const INTERVAL_MIN: Duration = Duration::from_millis(500);
+/// From this version on a reset lasts; before, the next report brings the old figures back.
+const RESETS_LAST_SINCE: (u32, u32, u32) = (1, 8, 2);
 
 /// What is known of one tunnel's counters; stored in `history_state` so that counting goes on after a restart.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct TunnelHistory {
-    last: Option<LastSample>,
-    /// Counters before a reset that the next report may undo (masters up to 1.8.1).
-    before_reset: Option<Counters>,
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct TunnelHistory {
+    last: LastSample,
+    /// Counters before a fall that the very next figures may undo.
+    fall: Option<Counters>,
+    /// Counters as of the last batch, or as they were first seen.
+    accounted: Counters,
+    /// Its first sample was not a `create` event and no batch has it yet: should that event still come, it counts from 0.
+    first: Option<Counters>,
     last_update: Option<Timestamp>,
     interval: Interval,
     window: Option<Window>,
-    /// The latest minute that has a row: a window of that minute or of one before is a further part of a row.
-    #[serde(default)]
-    latest_minute: Option<Timestamp>,
+    part: Option<Part>,
+    end: Option<End>,
+}
+
+/// A minute of which a part was closed before.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Part {
+    minute: Timestamp,
+    /// When the minute's first sample came.
+    first: Timestamp,
+    /// Reports that its parts so far expected.
+    expected: i32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct LastSample {
     counters: Counters,
     at: Timestamp,
-    event: EventId,
 }
 
-/// The learnt report interval, in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Interval {
-    learnt: Option<i64>,
-    candidate: Option<i64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Window {
-    minute: Timestamp,
-    /// When its first sample came.
-    first: Timestamp,
-    delta: Counters,
-    /// Time over which `delta` was moved: from the sample before the first one to the last one, in microseconds.
-    covered: i64,
-    ping_sum: i64,
-    ping_count: i64,
-    ping_min: i32,
-    ping_max: i32,
-    pool: Option<i32>,
-    tcps: Option<i32>,
-    udps: Option<i32>,
-    record_count: i32,
-    merge: bool,
-}
-
-/// What a change of counters means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Movement {
-    /// They grew, or stayed.
-    Grew(Counters),
-    /// They went to zero.
-    Reset,
-    /// The report after a reset brought the old figures back.
-    ResetUndone(Counters),
-    /// They fell, and nothing shows why.
-    FallUnknown,
-}
-
-fn movement(before: Counters, after: Counters, before_reset: Option<Counters>) -> Movement {
-    if let Some(old) = before_reset
-        && old != Counters::default()
-        && let Some(since) = difference(old, after)
-    {
-        return Movement::ResetUndone(since);
-    }
-    match difference(before, after) {
-        Some(delta) => Movement::Grew(delta),
-        None if after == Counters::default() => Movement::Reset,
-        None => Movement::FallUnknown,
-    }
-}
-
-/// `after - before`, or `None` if any counter is smaller.
-fn difference(before: Counters, after: Counters) -> Option<Counters> {
-    Some(Counters {
-        tcp_rx: after.tcp_rx.checked_sub(before.tcp_rx)?,
-        tcp_tx: after.tcp_tx.checked_sub(before.tcp_tx)?,
-        udp_rx: after.udp_rx.checked_sub(before.udp_rx)?,
-        udp_tx: after.udp_tx.checked_sub(before.udp_tx)?,
-    })
-}
-
-fn sum(a: Counters, b: Counters) -> Counters {
-    Counters {
-        tcp_rx: a.tcp_rx.saturating_add(b.tcp_rx),
-        tcp_tx: a.tcp_tx.saturating_add(b.tcp_tx),
-        udp_rx: a.udp_rx.saturating_add(b.udp_rx),
-        udp_tx: a.udp_tx.saturating_add(b.udp_tx),
-    }
-}
-
-impl Interval {
-    /// A cadence counts as learnt when it was seen twice in a row; changes of state between two reports do not disturb it.
-    fn observe(&mut self, apart: Duration) {
-        if apart < INTERVAL_MIN || apart > INTERVAL_MAX {
-            return;
-        }
-        let apart = i64::try_from(apart.as_micros()).unwrap_or(i64::MAX);
-        let alike = |other: i64| (apart - other).abs() as f64 <= INTERVAL_TOLERANCE * apart.max(other) as f64;
-        if self.candidate.is_some_and(alike) {
-            self.learnt = Some(apart);
-        }
-        self.candidate = Some(apart);
-    }
-}
-
-impl Window {
-    fn new(minute: Timestamp, first: Timestamp, merge: bool) -> Self {
-        Self {
-            minute,
-            first,
-            delta: Counters::default(),
-            covered: 0,
-            ping_sum: 0,
-            ping_count: 0,
-            ping_min: i32::MAX,
-            ping_max: i32::MIN,
-            pool: None,
-            tcps: None,
-            udps: None,
-            record_count: 0,
-            merge,
-        }
-    }
-
-    fn row(&self, tunnel: &TunnelKey, interval: Interval, until: Timestamp) -> HistoryRow {
-        let end = until.min(Timestamp(self.minute.0 + Timestamp::MINUTE));
-        // A window whose first sample came within an interval of its start covers the whole minute.
-        let start = match interval.learnt {
-            Some(learnt) if self.first.0 - self.minute.0 > learnt => self.first.0 - learnt,
-            _ => self.minute.0,
-        };
-        let expected = interval.learnt.map_or(0, |learnt| ((end.0 - start) as f64 / learnt as f64).round() as i32);
-        let speed = |bytes: u64| (self.covered > 0).then(|| bytes as f64 / (self.covered as f64 / 1e6));
+impl TunnelHistory {
+    /// The open window's row as it stands at `now`.
+    fn row(&self, tunnel: &TunnelKey, window: &Window, now: Timestamp, in_totals: InTotals) -> HistoryRow {
+        let part = self.part_of(window);
+        let expected = (window.expected(self.interval, part.first, now) - part.expected).max(0);
         HistoryRow {
             tunnel: tunnel.clone(),
-            minute: self.minute,
-            delta: self.delta,
-            ping: (self.ping_count > 0).then(|| PingStats {
-                mean: self.ping_sum as f64 / self.ping_count as f64,
-                min: self.ping_min,
-                max: self.ping_max,
-            }),
-            pool: self.pool,
-            tcps: self.tcps,
-            udps: self.udps,
-            speed_in: speed(self.delta.tcp_rx.saturating_add(self.delta.udp_rx)),
-            speed_out: speed(self.delta.tcp_tx.saturating_add(self.delta.udp_tx)),
-            record_count: self.record_count,
-            expected_count: expected,
-            merge: self.merge,
+            minute: window.minute,
+            figures: window.figures(expected),
+            in_totals: window.in_totals.and(in_totals),
         }
+    }
+
+    /// What was closed of the window's minute before.
+    fn part_of(&self, window: &Window) -> Part {
+        let known = self.part.filter(|part| part.minute == window.minute);
+        known.unwrap_or(Part { minute: window.minute, first: window.first, expected: 0 })
+    }
+
+    fn account(&self, tunnel: &TunnelKey) -> Account {
+        let open = self.window.map_or_else(Counters::default, |window| window.delta);
+        Account { tunnel: tunnel.clone(), from: self.accounted, to: self.last.counters, open }
     }
 }
 
@@ -185,24 +99,42 @@ pub struct Histories {
     /// Closed rows by tunnel and minute, which is the order in which they touch the fewest pages.
     closed: BTreeMap<(TunnelKey, Timestamp), HistoryRow>,
     counter_events: Vec<CounterEvent>,
+    /// Accounts of tunnels that are gone, since the last batch.
+    ended: Vec<Account>,
     /// Tunnels whose state differs from the one handed over last.
     changed: BTreeSet<TunnelKey>,
     gone: BTreeSet<TunnelKey>,
+    clients: Clients,
+    /// Endpoints where a reset lasts.
+    resets_last: BTreeSet<EndpointId>,
     through: EventId,
 }
 
 impl Histories {
     /// Goes on from what the database or a journaled batch holds. `through` is the last event contained in it.
     ///
-    /// A state that cannot be read (it was written by a later version) begins anew: its counters are learnt from the next
+    /// A state that cannot be read (it was written by another version) begins anew: its counters are learnt from the next
     /// sample, at the price of one delta.
     pub fn restore<'a>(&mut self, through: EventId, states: impl IntoIterator<Item = (TunnelKey, Option<&'a str>)>) {
         self.through = self.through.max(through);
         for (tunnel, state) in states {
-            match state.and_then(|json| serde_json::from_str(json).ok()) {
-                Some(history) => self.tunnels.insert(tunnel, history),
+            let known = match state.and_then(|json| serde_json::from_str::<TunnelHistory>(json).ok()) {
+                Some(history) => {
+                    self.clients.add(tunnel.endpoint, history.end.as_ref());
+                    self.tunnels.insert(tunnel.clone(), history)
+                }
                 None => self.tunnels.remove(&tunnel),
             };
+            self.clients.remove(tunnel.endpoint, known.as_ref().and_then(|known| known.end.as_ref()));
+        }
+    }
+
+    /// A master told its version, which says whether resets last there.
+    pub fn learn_version(&mut self, endpoint: EndpointId, version: &str) {
+        if lasting_resets(version) {
+            self.resets_last.insert(endpoint);
+        } else {
+            self.resets_last.remove(&endpoint);
         }
     }
 
@@ -218,6 +150,11 @@ impl Histories {
         self.closed.len()
     }
 
+    /// The closed rows that wait to be stored, by tunnel and minute.
+    pub fn closed_rows(&self) -> impl Iterator<Item = &HistoryRow> {
+        self.closed.values()
+    }
+
     /// Counts a record. Records with ids not above [`Self::through`] were counted before and are left out.
     pub fn observe(&mut self, record: &Record) {
         if record.id() <= self.through {
@@ -226,74 +163,137 @@ impl Histories {
         self.through = record.id();
         match record {
             Record::Event(event) => self.observe_event(event),
-            Record::Gap(gap) if gap.reason.as_ref() == Gap::VANISHED => {
-                self.remove(&TunnelKey { endpoint: gap.endpoint, instance: gap.instance.clone() });
-            }
-            Record::Gap(_) => {}
+            Record::Gap(gap) => match gap.reason.as_ref() {
+                Gap::VANISHED => self.remove(&TunnelKey { endpoint: gap.endpoint, instance: gap.instance.clone() }),
+                Gap::MASTER_RESTARTED => self.explain_falls(gap.endpoint, gap.from),
+                _ => {}
+            },
+        }
+    }
+
+    /// Leaves a record out that was not received, but for what it says about tunnels that are gone.
+    pub fn skip(&mut self, record: &Record) {
+        match record {
+            Record::Event(event) if event.kind != EventKind::Delete => self.through = self.through.max(event.id),
+            record => self.observe(record),
         }
     }
 
     fn observe_event(&mut self, event: &Event) {
         let Some(tunnel) = event.tunnel() else { return };
-        if let Some(sample) = &event.sample {
-            let history = self.tunnels.entry(tunnel.clone()).or_default();
-            let moved = history.last.map(|last| movement(last.counters, sample.counters, history.before_reset));
-            let (delta, doubt) = match moved {
-                None => (Counters::default(), None),
-                Some(Movement::Grew(delta)) => (delta, None),
-                Some(Movement::Reset) => (Counters::default(), Some("reset")),
-                Some(Movement::ResetUndone(delta)) => (delta, Some("reset_undone")),
-                Some(Movement::FallUnknown) => (Counters::default(), Some("fall_unknown")),
-            };
-            if let (Some(kind), Some(last)) = (doubt, history.last) {
-                self.counter_events.push(CounterEvent {
-                    event: event.id,
-                    tunnel: tunnel.clone(),
-                    at: event.received_at,
-                    kind: kind.into(),
-                    before: last.counters,
-                    after: sample.counters,
-                });
-            }
-            // Only the very next figures can undo a reset.
-            history.before_reset = match moved {
-                Some(Movement::Reset) => history.last.map(|last| last.counters),
-                _ if sample.counters == Counters::default() => history.before_reset,
-                _ => None,
-            };
-            let minute = event.received_at.minute();
-            if let Some(window) = history.window.take_if(|window| window.minute != minute) {
-                let row =
-                    window.row(&tunnel, history.interval, event.received_at.max(Timestamp(window.minute.0 + Timestamp::MINUTE)));
-                close(&mut self.closed, row);
-                history.latest_minute = history.latest_minute.max(Some(window.minute));
-            }
-            let merge = history.latest_minute.is_some_and(|latest| minute <= latest);
-            let covered = history.last.map_or(0, |last| event.received_at.0.saturating_sub(last.at.0).max(0));
-            let window = history.window.get_or_insert_with(|| Window::new(minute, event.received_at, merge));
-            window.delta = sum(window.delta, delta);
-            window.covered += covered;
-            if let Some(ping) = sample.ping {
-                window.ping_sum += i64::from(ping);
-                window.ping_count += 1;
-                window.ping_min = window.ping_min.min(ping);
-                window.ping_max = window.ping_max.max(ping);
-            }
-            window.pool = sample.pool.or(window.pool);
-            window.tcps = sample.tcps.or(window.tcps);
-            window.udps = sample.udps.or(window.udps);
-            if event.kind == EventKind::Update {
-                window.record_count += 1;
-                if let Some(before) = history.last_update.replace(event.received_at) {
-                    history.interval.observe(event.received_at.since(before));
-                }
-            }
-            history.last = Some(LastSample { counters: sample.counters, at: event.received_at, event: event.id });
-            self.gone.remove(&tunnel);
-            self.changed.insert(tunnel.clone());
+        if let Some(config) = &event.config {
+            self.learn_end(&tunnel, End::of(config), event);
         }
+        self.count(&tunnel, event);
         if event.kind == EventKind::Delete {
             self.remove(&tunnel);
+        }
+    }
+
+    /// The service id of a tunnel. While a client is followed, its server's rows are no part of totals.
+    fn learn_end(&mut self, tunnel: &TunnelKey, end: Option<End>, event: &Event) {
+        let Some(history) = self.tunnels.get_mut(tunnel) else {
+            if event.sample.is_some() {
+                self.begin(tunnel, end, event);
+            }
+            return;
+        };
+        if history.end == end {
+            return;
+        }
+        self.clients.remove(tunnel.endpoint, history.end.as_ref());
+        self.clients.add(tunnel.endpoint, end.as_ref());
+        history.end = end;
+        self.leave_out_servers();
+    }
+
+    /// Also of totals of minutes that are open: part of what they count, a new client has counted as well.
+    fn leave_out_servers(&mut self) {
+        for (tunnel, history) in &mut self.tunnels {
+            if let Some(window) = &mut history.window {
+                window.in_totals = window.in_totals.and(self.clients.in_totals(tunnel.endpoint, history.end.as_ref()));
+            }
+        }
+    }
+
+    /// A tunnel is seen for the first time. What its counters showed before is not ours, unless it is being created.
+    fn begin(&mut self, tunnel: &TunnelKey, end: Option<End>, event: &Event) {
+        let Some(sample) = &event.sample else { return };
+        let counters = if event.kind == EventKind::Create { Counters::default() } else { bounded(sample.counters) };
+        self.clients.add(tunnel.endpoint, end.as_ref());
+        let pairs_up = end.as_ref().is_some_and(|end| end.client);
+        let history = TunnelHistory {
+            last: LastSample { counters, at: event.received_at },
+            fall: None,
+            accounted: counters,
+            first: (event.kind != EventKind::Create).then_some(counters),
+            last_update: None,
+            interval: Interval::default(),
+            window: None,
+            part: None,
+            end,
+        };
+        self.tunnels.insert(tunnel.clone(), history);
+        if pairs_up {
+            self.leave_out_servers();
+        }
+    }
+
+    fn count(&mut self, tunnel: &TunnelKey, event: &Event) {
+        let Some(sample) = &event.sample else { return };
+        if !self.tunnels.contains_key(tunnel) {
+            self.begin(tunnel, None, event);
+        }
+        let Some(history) = self.tunnels.get_mut(tunnel) else { return };
+        let now = event.received_at;
+        let after = bounded(sample.counters);
+        let resets_last = self.resets_last.contains(&tunnel.endpoint);
+        let mut step = step(Before { counters: history.last.counters, fall: history.fall, resets_last }, after);
+        if event.kind == EventKind::Create
+            && let Some(first) = history.first.take()
+        {
+            // An `update` overtook it (the master's two senders race): what that showed first was moved since.
+            step.counted = sum(step.counted, first);
+            history.accounted = Counters::default();
+        }
+        if let Some(kind) = step.kind {
+            self.counter_events.push(CounterEvent {
+                event: event.id,
+                tunnel: tunnel.clone(),
+                at: now,
+                kind: kind.into(),
+                before: history.last.counters,
+                after,
+                counted: step.counted,
+            });
+        }
+        history.fall = step.fall;
+        if history.window.is_some_and(|window| window.minute != now.minute()) {
+            let until = now.max(Timestamp(history.window.map_or(0, |window| window.minute.0) + Timestamp::MINUTE));
+            close(&mut self.closed, tunnel, history, until, &self.clients);
+        }
+        let covered = now.0.saturating_sub(history.last.at.0).max(0);
+        let in_totals = self.clients.in_totals(tunnel.endpoint, history.end.as_ref());
+        let is_report = event.kind == EventKind::Update;
+        history.window.get_or_insert_with(|| Window::new(now, in_totals)).add(sample, step.counted, covered, is_report);
+        if is_report && let Some(before) = history.last_update.replace(now) {
+            history.interval.observe(now.since(before));
+        }
+        history.last = LastSample { counters: after, at: now };
+        self.gone.remove(tunnel);
+        self.changed.insert(tunnel.clone());
+    }
+
+    /// The master was restarted at `since`: what fell at once came back from an older state.
+    fn explain_falls(&mut self, endpoint: EndpointId, since: Timestamp) {
+        for event in self.counter_events.iter_mut().rev().take_while(|event| event.at >= since) {
+            if event.tunnel.endpoint == endpoint && matches!(event.kind.as_ref(), RESET | FALL_UNKNOWN) {
+                event.kind = FALL_BACK.into();
+                if let Some(history) = self.tunnels.get_mut(&event.tunnel) {
+                    history.fall = None;
+                    self.changed.insert(event.tunnel.clone());
+                }
+            }
         }
     }
 
@@ -303,13 +303,15 @@ impl Histories {
         for tunnel in tunnels {
             self.remove(&tunnel);
         }
+        self.resets_last.remove(&endpoint);
     }
 
     fn remove(&mut self, tunnel: &TunnelKey) {
-        if let Some(history) = self.tunnels.remove(tunnel) {
-            if let Some(window) = history.window {
-                close(&mut self.closed, window.row(tunnel, history.interval, history.last.map_or(window.first, |last| last.at)));
-            }
+        if let Some(mut history) = self.tunnels.remove(tunnel) {
+            let until = history.last.at;
+            close(&mut self.closed, tunnel, &mut history, until, &self.clients);
+            self.clients.remove(tunnel.endpoint, history.end.as_ref());
+            self.ended.push(history.account(tunnel));
             self.changed.remove(tunnel);
             self.gone.insert(tunnel.clone());
         }
@@ -319,9 +321,8 @@ impl Histories {
     pub fn close_until(&mut self, now: Timestamp) {
         let minute = now.minute();
         for (tunnel, history) in &mut self.tunnels {
-            if let Some(window) = history.window.take_if(|window| window.minute < minute) {
-                close(&mut self.closed, window.row(tunnel, history.interval, now));
-                history.latest_minute = history.latest_minute.max(Some(window.minute));
+            if history.window.is_some_and(|window| window.minute < minute) {
+                close(&mut self.closed, tunnel, history, now, &self.clients);
                 self.changed.insert(tunnel.clone());
             }
         }
@@ -329,36 +330,35 @@ impl Histories {
 
     /// Rows of windows that are still open, as they stand at `now`.
     pub fn open_rows(&self, now: Timestamp) -> impl Iterator<Item = HistoryRow> {
-        self.tunnels
-            .iter()
-            .filter_map(move |(tunnel, history)| history.window.map(|window| window.row(tunnel, history.interval, now)))
+        self.tunnels.iter().filter_map(move |(tunnel, history)| {
+            let in_totals = self.clients.in_totals(tunnel.endpoint, history.end.as_ref());
+            history.window.as_ref().map(|window| history.row(tunnel, window, now, in_totals))
+        })
     }
 
-    /// Hands over all that waits, with the states that changed; `None` if there is nothing. With `open` also the rows of open
-    /// windows as far as they are: their windows stay open, and a later row of the same minute contains them.
+    /// Hands over all that waits, with the states that changed; `None` if there is nothing. With `open` also what the open
+    /// windows have so far: what they get from then on is a further part of the same minute.
     pub fn cut(&mut self, id: EventId, info: FlushInfo, open: bool) -> Option<HistoryBatch> {
         if open {
-            let rows: Vec<HistoryRow> = self.open_rows(info.cut_at).collect();
-            for row in rows {
-                if row.merge
-                    && let Some(history) = self.tunnels.get_mut(&row.tunnel)
-                {
-                    // A part is added to its row, so it may be handed over once only: what comes is a further part.
-                    history.window = None;
-                    history.latest_minute = history.latest_minute.max(Some(row.minute));
-                    self.changed.insert(row.tunnel.clone());
+            for (tunnel, history) in &mut self.tunnels {
+                if history.window.is_some() {
+                    close(&mut self.closed, tunnel, history, info.cut_at, &self.clients);
+                    self.changed.insert(tunnel.clone());
                 }
-                close(&mut self.closed, row);
             }
         }
         if self.closed.is_empty() && self.counter_events.is_empty() && self.changed.is_empty() && self.gone.is_empty() {
             return None;
         }
-        let changed = std::mem::take(&mut self.changed).into_iter().map(|tunnel| {
-            let state = self.tunnels.get(&tunnel).and_then(|history| serde_json::to_string(history).ok());
-            (tunnel, state.map(String::into_boxed_str))
-        });
-        let mut states: Vec<_> = changed.collect();
+        let mut accounts = std::mem::take(&mut self.ended);
+        let mut states = Vec::new();
+        for tunnel in std::mem::take(&mut self.changed) {
+            let Some(history) = self.tunnels.get_mut(&tunnel) else { continue };
+            accounts.push(history.account(&tunnel));
+            history.accounted = history.last.counters;
+            history.first = None;
+            states.push((tunnel, serde_json::to_string(history).ok().map(String::into_boxed_str)));
+        }
         states.extend(std::mem::take(&mut self.gone).into_iter().map(|tunnel| (tunnel, None)));
         Some(HistoryBatch {
             id,
@@ -367,53 +367,49 @@ impl Histories {
             rows: std::mem::take(&mut self.closed).into_values().collect(),
             counter_events: std::mem::take(&mut self.counter_events),
             states,
+            accounts,
         })
     }
 }
 
-/// Adds a closed row. Two rows of one minute in memory happen where the wall clock went back over it.
-fn close(closed: &mut BTreeMap<(TunnelKey, Timestamp), HistoryRow>, row: HistoryRow) {
+/// Closes the open window, if there is one. Two rows of one minute in memory are parts of it.
+fn close(
+    closed: &mut BTreeMap<(TunnelKey, Timestamp), HistoryRow>,
+    tunnel: &TunnelKey,
+    history: &mut TunnelHistory,
+    until: Timestamp,
+    clients: &Clients,
+) {
+    let Some(window) = history.window.take() else { return };
+    let row = history.row(tunnel, &window, until, clients.in_totals(tunnel.endpoint, history.end.as_ref()));
+    let part = history.part_of(&window);
+    history.part = Some(Part { expected: part.expected + row.figures.expected_count, ..part });
     let key = (row.tunnel.clone(), row.minute);
-    match closed.remove(&key) {
-        Some(earlier) if row.merge => closed.insert(key, merged(earlier, row)),
-        _ => closed.insert(key, row),
+    let row = match closed.remove(&key) {
+        Some(earlier) => {
+            HistoryRow { figures: earlier.figures.plus(row.figures), in_totals: earlier.in_totals.and(row.in_totals), ..row }
+        }
+        None => row,
     };
+    closed.insert(key, row);
 }
 
-/// The row of a minute of which two parts were counted apart.
-#[must_use]
-pub fn merged(earlier: HistoryRow, later: HistoryRow) -> HistoryRow {
-    let weigh = |a: f64, b: f64| {
-        let (m, n) = (f64::from(earlier.record_count.max(1)), f64::from(later.record_count.max(1)));
-        (a * m + b * n) / (m + n)
-    };
-    let speed = |a: Option<f64>, b: Option<f64>| match (a, b) {
-        (Some(a), Some(b)) => Some(weigh(a, b)),
-        (a, b) => a.or(b),
-    };
-    HistoryRow {
-        delta: sum(earlier.delta, later.delta),
-        ping: match (earlier.ping, later.ping) {
-            (Some(a), Some(b)) => Some(PingStats { mean: weigh(a.mean, b.mean), min: a.min.min(b.min), max: a.max.max(b.max) }),
-            (a, b) => a.or(b),
-        },
-        pool: later.pool.or(earlier.pool),
-        tcps: later.tcps.or(earlier.tcps),
-        udps: later.udps.or(earlier.udps),
-        speed_in: speed(earlier.speed_in, later.speed_in),
-        speed_out: speed(earlier.speed_out, later.speed_out),
-        record_count: earlier.record_count + later.record_count,
-        expected_count: earlier.expected_count.max(later.expected_count),
-        merge: earlier.merge,
-        tunnel: later.tunnel,
-        minute: later.minute,
+/// Whether a reset lasts at a master of this version; not where the version cannot be read.
+fn lasting_resets(version: &str) -> bool {
+    let mut numbers = version.trim_start_matches('v').split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
+    let mut next = || numbers.next();
+    match (next(), next()) {
+        (Some(major), Some(minor)) => (major, minor, next().unwrap_or(0)) >= RESETS_LAST_SINCE,
+        _ => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::figures::Figures;
     use super::*;
-    use crate::event::{InstanceId, Sample};
+    use crate::event::{InstanceConfig, InstanceId, Peer, Sample};
+    use crate::redact::Redacted;
     use crate::store::FlushCause;
 
     const NOON: i64 = 1_795_435_200_000_000;
@@ -459,10 +455,10 @@ mod tests {
             histories.observe(&update(seconds, tcp_rx));
         }
         let batch = cut(&mut histories, 131, true);
-        let deltas: Vec<u64> = batch.rows.iter().map(|row| row.delta.tcp_rx).collect();
+        let deltas: Vec<u64> = batch.rows.iter().map(|row| row.figures.delta.tcp_rx).collect();
         assert_eq!(deltas, [1000, 700, 300]);
         assert_eq!(deltas.iter().sum::<u64>(), 3000 - 1000);
-        assert_eq!(batch.rows[1].speed_in, Some(700.0 / 10.0));
+        assert_eq!(batch.rows[1].figures.speed_in(), Some(70));
     }
 
     #[test]
@@ -472,7 +468,7 @@ mod tests {
             histories.observe(&update(seconds, tcp_rx));
         }
         let batch = cut(&mut histories, 20, true);
-        assert_eq!(batch.rows[0].delta.tcp_rx, 40);
+        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 40);
         assert_eq!(batch.counter_events.len(), 1);
         assert_eq!(batch.counter_events[0].kind.as_ref(), "reset");
     }
@@ -484,7 +480,7 @@ mod tests {
             histories.observe(&update(seconds, tcp_rx));
         }
         let batch = cut(&mut histories, 20, true);
-        assert_eq!(batch.rows[0].delta.tcp_rx, 300);
+        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 300);
         let kinds: Vec<&str> = batch.counter_events.iter().map(|event| event.kind.as_ref()).collect();
         assert_eq!(kinds, ["reset", "reset_undone"]);
     }
@@ -496,7 +492,7 @@ mod tests {
             histories.observe(&update(seconds, tcp_rx));
         }
         let batch = cut(&mut histories, 20, true);
-        assert_eq!(batch.rows[0].delta.tcp_rx, 500);
+        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 500);
         assert_eq!(batch.counter_events[0].kind.as_ref(), "fall_unknown");
         assert_eq!(batch.counter_events[0].before.tcp_rx, 300_000);
     }
@@ -507,7 +503,7 @@ mod tests {
         first.observe(&update(0, 100));
         first.observe(&update(5, 200));
         let batch = cut(&mut first, 7, true);
-        assert_eq!(batch.rows[0].delta.tcp_rx, 100);
+        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 100);
 
         let mut second = Histories::default();
         second.restore(batch.through, batch.states.iter().map(|(tunnel, state)| (tunnel.clone(), state.as_deref())));
@@ -515,11 +511,11 @@ mod tests {
         second.observe(&update(10, 350));
         let rows = cut(&mut second, 70, true).rows;
         assert_eq!(rows.len(), 1);
-        assert_eq!((rows[0].delta.tcp_rx, rows[0].record_count), (250, 3), "the row is whole, not a part to be added");
+        assert_eq!((rows[0].figures.delta.tcp_rx, rows[0].figures.record_count), (150, 1), "the rest of the minute, to be added");
     }
 
     #[test]
-    fn a_minute_that_the_clock_went_back_to_is_merged_and_not_overwritten() {
+    fn a_minute_that_the_clock_went_back_to_is_added_to() {
         let mut histories = Histories::default();
         for (seconds, tcp_rx) in [(0, 0), (30, 100), (60, 150)] {
             histories.observe(&update(seconds, tcp_rx));
@@ -528,7 +524,7 @@ mod tests {
         back.received_at = at(20);
         histories.observe(&Record::Event(back));
         let rows = cut(&mut histories, 62, true).rows;
-        assert_eq!(rows.iter().map(|row| row.delta.tcp_rx).collect::<Vec<_>>(), [120, 50]);
+        assert_eq!(rows.iter().map(|row| row.figures.delta.tcp_rx).collect::<Vec<_>>(), [120, 50]);
     }
 
     /// The clock goes back by a minute and forward again: the rows of both minutes are whole in the end, also where parts of
@@ -537,16 +533,13 @@ mod tests {
     fn minutes_that_are_lived_through_twice_add_up_however_often_they_are_cut() {
         for cut_often in [false, true] {
             let mut histories = Histories::default();
-            let mut stored: BTreeMap<Timestamp, HistoryRow> = BTreeMap::new();
+            let mut stored: BTreeMap<Timestamp, Figures> = BTreeMap::new();
             let mut store = |histories: &mut Histories, seconds| {
                 for row in cut(histories, seconds, true).rows {
-                    let row = match stored.remove(&row.minute) {
-                        Some(earlier) if row.merge => merged(earlier, row),
-                        _ => row,
-                    };
-                    stored.insert(row.minute, row);
+                    let stored = stored.entry(row.minute).or_default();
+                    *stored = stored.plus(row.figures);
                 }
-                stored.values().map(|row| row.delta.tcp_rx).sum::<u64>()
+                stored.values().map(|figures| figures.delta.tcp_rx).sum::<u64>()
             };
             // Seconds of the wall clock: up to 90, back to 30, and on to 150.
             let walls = (0..=90).step_by(10).chain((30..=150).step_by(10));
@@ -579,7 +572,7 @@ mod tests {
         histories.close_until(at(180));
         let rows = cut(&mut histories, 180, false).rows;
         assert_eq!(
-            rows.iter().map(|row| (row.record_count, row.expected_count)).collect::<Vec<_>>(),
+            rows.iter().map(|row| (row.figures.record_count, row.figures.expected_count)).collect::<Vec<_>>(),
             [(12, 12), (12, 12), (3, 12)]
         );
     }
@@ -603,5 +596,121 @@ mod tests {
         let _ = cut(&mut histories, 7, false);
         let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: at(8) };
         assert!(histories.cut(EventId(2), info, false).is_none());
+    }
+
+    fn accounts(batch: &HistoryBatch) -> Vec<(u64, u64, u64)> {
+        batch.accounts.iter().map(|account| (account.from.tcp_rx, account.to.tcp_rx, account.open.tcp_rx)).collect()
+    }
+
+    #[test]
+    fn a_window_that_is_handed_over_in_parts_expects_no_more_reports_than_a_whole_one() {
+        let mut histories = Histories::default();
+        let mut expected = 0;
+        for step in 0..36 {
+            histories.observe(&update(step * 5, 0));
+            if step % 5 == 3 {
+                let batch = cut(&mut histories, step * 5 + 1, true);
+                expected +=
+                    batch.rows.iter().filter(|row| row.minute == at(60)).map(|row| row.figures.expected_count).sum::<i32>();
+            }
+        }
+        // The last part ended before the minute did.
+        assert_eq!(expected, 11);
+    }
+
+    #[test]
+    fn the_first_figures_of_a_tunnel_are_not_ours_unless_it_is_seen_being_created() {
+        let mut histories = Histories::default();
+        histories.observe(&of_kind(EventKind::Initial, 0, 1_000_000));
+        histories.observe(&update(5, 1_000_010));
+        let batch = cut(&mut histories, 7, true);
+        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 10);
+        assert_eq!(accounts(&batch), [(1_000_000, 1_000_010, 0)]);
+
+        let mut histories = Histories::default();
+        histories.observe(&of_kind(EventKind::Create, 0, 7));
+        histories.observe(&update(5, 17));
+        assert_eq!(cut(&mut histories, 7, true).rows[0].figures.delta.tcp_rx, 17);
+    }
+
+    #[test]
+    fn a_create_event_that_an_update_overtook_still_counts_from_zero() {
+        let mut histories = Histories::default();
+        histories.observe(&update(0, 7));
+        histories.observe(&of_kind(EventKind::Create, 1, 7));
+        histories.observe(&update(5, 17));
+        let batch = cut(&mut histories, 7, true);
+        assert_eq!((batch.rows[0].figures.delta.tcp_rx, accounts(&batch)), (17, vec![(0, 17, 0)]));
+    }
+
+    #[test]
+    fn accounts_go_on_from_batch_to_batch_and_say_what_is_open() {
+        let mut histories = Histories::default();
+        histories.observe(&update(0, 100));
+        histories.observe(&update(50, 150));
+        histories.observe(&update(65, 175));
+        assert_eq!(accounts(&cut(&mut histories, 66, false)), [(100, 175, 25)]);
+        histories.observe(&update(70, 180));
+        assert_eq!(accounts(&cut(&mut histories, 71, true)), [(175, 180, 0)]);
+        histories.observe(&of_kind(EventKind::Delete, 72, 181));
+        assert_eq!(accounts(&cut(&mut histories, 73, true)), [(180, 181, 0)]);
+    }
+
+    #[test]
+    fn a_tunnel_that_comes_back_after_it_was_gone_has_two_accounts_in_a_batch() {
+        let mut histories = Histories::default();
+        for record in [update(0, 100), of_kind(EventKind::Delete, 5, 140), update(10, 900), update(15, 907)] {
+            histories.observe(&record);
+        }
+        let batch = cut(&mut histories, 20, true);
+        assert_eq!((batch.rows[0].figures.delta.tcp_rx, accounts(&batch)), (47, vec![(100, 140, 0), (900, 907, 0)]));
+    }
+
+    #[test]
+    fn a_reset_lasts_where_the_version_says_so() {
+        for (version, moved) in [("v1.8.1", 200), ("v1.8.2", 1_200), ("2.0.0-b10", 1_200), ("nonsense", 200)] {
+            let mut histories = Histories::default();
+            histories.learn_version(EndpointId(1), version);
+            for (seconds, tcp_rx) in [(0, 1_000), (3, 0), (5, 1_200)] {
+                histories.observe(&update(seconds, tcp_rx));
+            }
+            assert_eq!(cut(&mut histories, 20, true).rows[0].figures.delta.tcp_rx, moved, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_restart_of_the_master_explains_what_fell_since() {
+        let mut histories = Histories::default();
+        histories.observe(&update(0, 1_000));
+        histories.observe(&of_kind(EventKind::Initial, 20, 400));
+        histories.observe(&Record::Gap(Gap {
+            id: EventId(NOON + 21 * 10),
+            endpoint: EndpointId(1),
+            instance: InstanceId::from(""),
+            from: at(18),
+            to: at(21),
+            reason: Gap::MASTER_RESTARTED.into(),
+        }));
+        // Growth beyond the old figures is growth: the fall is explained and nothing will take it back.
+        histories.observe(&update(25, 1_100));
+        let batch = cut(&mut histories, 30, true);
+        assert_eq!((batch.counter_events.len(), batch.counter_events[0].kind.as_ref()), (1, "fall_back"));
+        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 700);
+    }
+
+    #[test]
+    fn of_two_followed_ends_the_client_counts_in_totals() {
+        let end = |instance: &str, kind: &str, seconds: i64| {
+            let Record::Event(event) = update(seconds, 5) else { unreachable!() };
+            let peer = Peer { sid: Redacted::from_store("service"), ..Peer::default() };
+            let config = InstanceConfig { kind: Redacted::from_store(kind), peer, ..InstanceConfig::default() };
+            Record::Event(Event { instance: InstanceId::from(instance), config: Some(std::sync::Arc::new(config)), ..event })
+        };
+        let mut histories = Histories::default();
+        histories.observe(&end("aaaa0001", "server", 0));
+        histories.observe(&end("bbbb0002", "client", 1));
+        let rows = cut(&mut histories, 2, true).rows;
+        let counts: Vec<bool> = rows.iter().map(|row| row.in_totals.fleet).collect();
+        assert_eq!(counts, [false, true]);
     }
 }

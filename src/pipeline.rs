@@ -21,7 +21,7 @@ use crate::actors::sse_ingest::SharedIds;
 use crate::backoff::Backoff;
 use crate::blocking::Blocking;
 use crate::boundary::Boundaries;
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, Timestamp};
 use crate::config::Tuning;
 use crate::id::IdGenerator;
 use crate::journal::JournalError;
@@ -145,7 +145,7 @@ pub async fn start(
     waiting: &watch::Sender<Option<String>>,
 ) -> Result<RecorderHandle, StartError> {
     let Parts { clock, blocking, transport, store, disk, mut rng } = parts;
-    let (store, stored) = load(store, &blocking, rng.fork(), waiting).await?;
+    let (store, stored) = load(store, &blocking, rng.fork(), waiting, settings.timezone, clock.wall()).await?;
     let parts = Parts { clock, blocking, transport, store, disk, rng };
     let recorder = build(parts, settings, stored, None).await?;
     waiting.send_replace(None);
@@ -207,8 +207,15 @@ async fn build(
     // The BufferActor and the HistoryWorkerActor know each other: the mailbox is made before its actor.
     let buffer_context = Context::<BufferActor>::new();
     let buffer = buffer_context.address();
-    let history =
-        HistoryWorkerActor::new(recovered.histories, clock.clone(), ids.clone(), buffer.clone().recipient(), is_replay).start();
+    let history = HistoryWorkerActor::new(
+        recovered.histories,
+        clock.clone(),
+        ids.clone(),
+        buffer.clone().recipient(),
+        buffer.clone().recipient(),
+        is_replay,
+    )
+    .start();
     let boundaries = Boundaries::new(settings.timezone, settings.flush_interval);
     buffer_context.run(BufferActor::new(BufferSetup {
         limits: settings.limits,
@@ -228,6 +235,7 @@ async fn build(
             history: flush.clone().recipient(),
             try_now: flush.clone().recipient(),
             cut_windows: history.clone().recipient(),
+            refusing: history.clone().recipient(),
         },
         flush_state: flush_state.clone(),
         cache_state: cache_state.clone(),
@@ -300,7 +308,12 @@ async fn build(
         endpoints: endpoints_state,
         realtime: realtime_state,
     };
-    Ok(RecorderHandle { actors: Actors { pipeline, buffer, cache, history, endpoints, flush, realtime }, states, frame })
+    Ok(RecorderHandle {
+        actors: Actors { pipeline, buffer, cache, history, endpoints, flush, realtime },
+        states,
+        frame,
+        alerts: None,
+    })
 }
 
 /// The mode and the values that a recorder begins with.
@@ -348,12 +361,14 @@ async fn load(
     blocking: &Blocking,
     rng: fastrand::Rng,
     waiting: &watch::Sender<Option<String>>,
+    timezone: Tz,
+    now: Timestamp,
 ) -> Result<(Box<dyn Store>, Stored), StoreError> {
     let mut backoff = Backoff::new(START_RETRY.0, START_RETRY.1, rng);
     loop {
         let (back, loaded) = blocking
             .run("load", move || {
-                let loaded = store.load();
+                let loaded = store.set_timezone(timezone, now).and_then(|()| store.load());
                 (store, loaded)
             })
             .await;

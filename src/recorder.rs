@@ -9,11 +9,12 @@ use chrono_tz::Tz;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow, ReadBuffered};
+use crate::actors::alerts::{self, AlertsActor, AlertsState, TestedChannels};
+use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow, HistoryScope, ReadBuffered, WaitingHistory};
 use crate::actors::cache::{CacheActor, CacheState, ReadSince};
 use crate::actors::endpoints::{Add, Change, ChangeError, EndpointView, EndpointsActor, EndpointsState, List, Remove};
 use crate::actors::flush::{FlushActor, FlushState};
-use crate::actors::history_worker::HistoryWorkerActor;
+use crate::actors::history_worker::{HistoryWorkerActor, ReadWaiting};
 use crate::actors::realtime::{RealtimeActor, RealtimeState, Switch};
 use crate::clock::{SharedClock, Timestamp};
 use crate::event::EndpointId;
@@ -81,6 +82,17 @@ pub struct RecorderHandle {
     pub states: States,
     /// See [`Frame`].
     pub frame: Frame,
+    /// Who tells people; in production only.
+    pub alerts: Option<AlertsHandle>,
+}
+
+/// The AlertsActor and what it shows.
+#[derive(Clone)]
+pub struct AlertsHandle {
+    /// The actor.
+    pub actor: Addr<AlertsActor>,
+    /// What it shows.
+    pub state: watch::Receiver<AlertsState>,
 }
 
 fn stopped(_: MailboxError) -> ChangeError {
@@ -159,12 +171,32 @@ impl RecorderHandle {
         self.actors.cache.send(ReadSince(version)).await.ok()
     }
 
+    /// History that is not in the database yet: open windows as they stand, closed rows, and what waits to be committed.
+    /// See [`WaitingHistory`] for how to put both together. Nothing if the recorder is stopping.
+    pub async fn waiting_history(&self, scope: HistoryScope) -> WaitingHistory {
+        self.actors.history.send(ReadWaiting(scope)).await.unwrap_or_default()
+    }
+
     /// What is received and not in the database yet. Nothing if the recorder is stopping.
     pub async fn buffered(&self, wanted: Wanted) -> Buffered {
         let named =
             |name: &String| self.states.endpoints.borrow().iter().find(|(_, (known, _))| known == name).map(|(id, _)| *id);
         let endpoint = wanted.endpoint.as_ref().and_then(named);
         self.actors.buffer.send(ReadBuffered { wanted, endpoint }).await.unwrap_or_default()
+    }
+
+    /// What is wrong, and how the channels do.
+    #[must_use]
+    pub fn alerts(&self) -> AlertsState {
+        self.alerts.as_ref().map(|alerts| alerts.state.borrow().clone()).unwrap_or_default()
+    }
+
+    /// Sends a test message on every channel. `None` if the recorder is stopping.
+    pub async fn test_alerts(&self) -> Option<TestedChannels> {
+        match &self.alerts {
+            Some(alerts) => alerts.actor.send(alerts::Test).await.ok(),
+            None => Some(Vec::new()),
+        }
     }
 
     /// Stops in order.
@@ -224,6 +256,7 @@ impl RecorderHandle {
         OptimizedStorage {
             buffer_size: buffer.buffer_size,
             max_buffer_size: batch_events_max as u64,
+            last_flush_at: flush.last_flush,
             last_flush_time: flush.last_flush.map(|at| local(at).format("%Y-%m-%d %H:%M:%S").to_string()),
             buffer_usage_pct: buffer.buffer_size as f64 * 100.0 / batch_events_max as f64,
             flushes: Flushes {

@@ -48,6 +48,11 @@ pub fn recover(stored: &Stored, disk: Arc<dyn Disk>, now: Timestamp) -> Result<R
         stored.history_through,
         stored.history_states.iter().map(|(tunnel, state)| (tunnel.clone(), Some(state.as_ref()))),
     );
+    for (endpoint, health) in &stored.endpoints {
+        if let Some(version) = &health.version {
+            histories.learn_version(endpoint.id, version);
+        }
+    }
     let mut highest_id = stored.highest_id;
     let mut reading = Journal::open(disk)?;
 
@@ -66,7 +71,8 @@ pub fn recover(stored: &Stored, disk: Arc<dyn Disk>, now: Timestamp) -> Result<R
                 let states = batch.states.iter().map(|(tunnel, state)| (tunnel.clone(), state.as_deref()));
                 histories.restore(batch.through, states);
             }
-            recovered = RecoveredBatch { info: batch.info, last: batch.through, empty: false, ..recovered };
+            let history_rows = batch.rows.len() as u64;
+            recovered = RecoveredBatch { info: batch.info, last: batch.through, history_rows, empty: false, ..recovered };
         }
         batches.push(recovered);
     }
@@ -98,7 +104,7 @@ pub fn recover(stored: &Stored, disk: Arc<dyn Disk>, now: Timestamp) -> Result<R
 /// A segment without anything in it.
 fn nothing(segment: SegmentNo, bytes: u64, now: Timestamp) -> RecoveredBatch {
     let info = FlushInfo { cause: FlushCause::Recovery, boundary: None, skipped_boundaries: 0, cut_at: now };
-    RecoveredBatch { segment, info, events: 0, last: EventId::ZERO, bytes, empty: true }
+    RecoveredBatch { segment, info, events: 0, history_rows: 0, last: EventId::ZERO, bytes, empty: true }
 }
 
 fn tell(report: &RepairReport) {

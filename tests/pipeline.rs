@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tidegate::actors::buffer::{Append, FlushAnswer, FlushNow, Refused};
 use tidegate::actors::cache::Apply;
+use tidegate::actors::endpoints::ChangeError;
 use tidegate::actors::history_worker::Observe;
 use tidegate::blocking::Blocking;
 use tidegate::clock::{Clock, Timestamp, VirtualClock};
@@ -24,16 +25,34 @@ use tidegate::transport::{OpenStream, Target, Transport, TransportError};
 /// 2026-11-23T14:20:00Z.
 const START: Timestamp = Timestamp(1_795_443_600_000_000);
 
-/// Nobody listens anywhere.
-struct NoMasters;
+/// Nobody listens anywhere, or nobody ever answers.
+struct NoMasters {
+    hung: bool,
+}
+
+impl NoMasters {
+    fn answer<T: 'static>(&self) -> LocalBoxFuture<'static, Result<T, TransportError>> {
+        if self.hung { std::future::pending().boxed_local() } else { async { Err(TransportError::Refused) }.boxed_local() }
+    }
+}
 
 impl Transport for NoMasters {
     fn events(&self, _: &Target) -> LocalBoxFuture<'static, Result<OpenStream, TransportError>> {
-        async { Err(TransportError::Refused) }.boxed_local()
+        self.answer()
     }
 
     fn get(&self, _: &Target, _: &'static str) -> LocalBoxFuture<'static, Result<Bytes, TransportError>> {
-        async { Err(TransportError::Refused) }.boxed_local()
+        self.answer()
+    }
+}
+
+fn endpoint(name: &str) -> NewEndpoint {
+    NewEndpoint {
+        name: name.to_owned(),
+        url: "http://127.0.0.1:1".parse().unwrap(),
+        api_key: ApiKey::new("key"),
+        tls: TlsPolicy::Verify,
+        log_events: None,
     }
 }
 
@@ -43,6 +62,9 @@ struct World {
     disk: Arc<MemoryDisk>,
     database: MemoryDatabase,
     settings: Settings,
+    blocking: Blocking,
+    /// Whether masters accept connections and never answer.
+    hung: bool,
     /// Of the last injected event.
     last_id: i64,
 }
@@ -50,19 +72,13 @@ struct World {
 impl World {
     fn new(settings: Settings) -> Self {
         let clock = VirtualClock::starting_at(START);
-        Self { clock, disk: Arc::new(MemoryDisk::new()), database: MemoryDatabase::default(), settings, last_id: 0 }
-            .with_endpoint()
+        let (disk, database, blocking) = (Arc::new(MemoryDisk::new()), MemoryDatabase::default(), Blocking::immediate());
+        Self { clock, disk, database, settings, blocking, hung: false, last_id: 0 }.with_endpoint()
     }
 
     /// The endpoint whose events are injected. Paused, since nobody listens there.
     fn with_endpoint(self) -> Self {
-        let new = NewEndpoint {
-            name: "tokyo".to_owned(),
-            url: "http://127.0.0.1:1".parse().unwrap(),
-            api_key: ApiKey::new("key"),
-            tls: TlsPolicy::Verify,
-            log_events: None,
-        };
+        let new = endpoint("tokyo");
         let mut store = self.database.store();
         let id = store.add_endpoint(&new, START).unwrap();
         store.change_endpoint(id, &EndpointChange { paused: Some(true), ..EndpointChange::default() }, START).unwrap();
@@ -72,8 +88,8 @@ impl World {
     async fn start(&self) -> RecorderHandle {
         let parts = Parts {
             clock: self.clock.clone(),
-            blocking: Blocking::immediate(),
-            transport: std::rc::Rc::new(NoMasters),
+            blocking: self.blocking.clone(),
+            transport: std::rc::Rc::new(NoMasters { hung: self.hung }),
             store: Box::new(self.database.store()),
             disk: self.disk.clone(),
             rng: fastrand::Rng::with_seed(7),
@@ -154,7 +170,7 @@ fn a_thousand_events_are_flushed_at_once_and_the_rest_at_the_hour() {
             let hourly = &tables.flushes[1].info;
             assert_eq!(hourly.boundary, Some(Timestamp(START.0 + 40 * Timestamp::MINUTE)));
             assert!(hourly.cut_at.since(hourly.boundary.unwrap()) < Duration::from_secs(1));
-            assert_eq!(tables.history.len(), 1, "one minute of one tunnel");
+            assert_eq!(tables.history[0].len(), 1, "one minute of one tunnel");
         });
         let summary = recorder.actors.pipeline.send(Shutdown).await.unwrap();
         assert_eq!((summary.flushed, summary.left_in_journal, summary.late), (0, 0, vec![]));
@@ -284,7 +300,7 @@ fn a_killed_recorder_loses_nothing_that_was_acknowledged_and_stores_nothing_twic
         recorder.actors.pipeline.send(Shutdown).await.unwrap();
         assert_eq!(world.stored_ids(), (1..=last_id).collect::<Vec<_>>());
         let (deltas, first) =
-            world.database.with_tables(|tables| (tables.history.values().map(|row| row.delta.tcp_rx).sum::<u64>(), 10));
+            world.database.with_tables(|tables| (tables.history[0].values().map(|row| row.row.delta.tcp_rx).sum::<u64>(), 10));
         assert_eq!(deltas, last_id as u64 * 10 - first, "history adds up across kills");
     });
 }
@@ -406,5 +422,118 @@ fn the_last_boundary_kept_survives_a_restart() {
         });
         let hour = |hours: i64| Timestamp(START.0 + (40 + hours * 60) * Timestamp::MINUTE);
         assert_eq!(boundaries, [(hour(0), 0), (hour(2), 1)]);
+    });
+}
+
+#[test]
+fn masters_that_hang_hold_up_neither_each_other_nor_who_asks() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        world.hung = true;
+        let recorder = world.start().await;
+        let before = world.clock.monotonic();
+        let names: Vec<String> = (0..20).map(|number| format!("hung{number:02}")).collect();
+        let added = futures_util::future::join_all(names.iter().map(|name| recorder.add_endpoint(endpoint(name))));
+        let (added, listed) = futures_util::future::join(added, async {
+            let listed = recorder.endpoints().await;
+            (listed.len(), world.clock.monotonic() - before)
+        })
+        .await;
+        assert_eq!(listed, (1, Duration::ZERO));
+        assert!(added.iter().all(Result::is_ok), "{added:?}");
+        assert!(world.clock.monotonic() - before < Duration::from_secs(6), "each master is asked for 5 s");
+        let twice = futures_util::future::join(recorder.add_endpoint(endpoint("a")), recorder.add_endpoint(endpoint("a"))).await;
+        assert!(twice.0.is_ok() && matches!(twice.1, Err(ChangeError::Conflict(_))), "{twice:?}");
+    });
+}
+
+#[test]
+fn while_an_endpoint_is_purged_all_others_are_served_and_a_shutdown_is_orderly() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        world.blocking = Blocking::Inline(Arc::new(|job| Duration::from_secs(u64::from(job == "purge"))));
+        let recorder = world.start().await;
+        for _ in 0..40 {
+            world.inject(&recorder, 500).await.expect("there is room");
+        }
+        let purge = recorder.remove_endpoint("tokyo", true);
+        let others = async {
+            pass(Duration::from_secs(5)).await;
+            let before = world.clock.monotonic();
+            assert_eq!(recorder.endpoints().await.len(), 1);
+            recorder.add_endpoint(endpoint("osaka")).await.expect("it is new");
+            for change in
+                [recorder.remove_endpoint("tokyo", false).await, recorder.add_endpoint(endpoint("tokyo")).await.map(|_| ())]
+            {
+                assert!(matches!(change, Err(ChangeError::Conflict(_))), "{change:?}");
+            }
+            assert!(world.clock.monotonic() - before <= 3 * Duration::from_secs(1), "a step takes a second");
+            recorder.shutdown().await
+        };
+        let (purged, summary) = futures_util::future::join(purge, others).await;
+        assert!(matches!(purged, Err(ChangeError::Unavailable(_))), "{purged:?}");
+        assert_eq!((summary.late.as_slice(), summary.error), (&[][..], None));
+        // It can be asked for again.
+        world.blocking = Blocking::immediate();
+        let recorder = world.start().await;
+        recorder.remove_endpoint("tokyo", true).await.expect("nothing is in the way");
+        assert_eq!(world.stored_ids(), [0_i64; 0]);
+        assert_eq!(recorder.endpoints().await.len(), 1);
+    });
+}
+
+#[test]
+fn what_waits_for_a_disk_that_stalls_is_bounded_in_bytes() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        world.blocking = Blocking::Inline(Arc::new(|job| Duration::from_secs(if job == "journal" { 3600 } else { 0 })));
+        let recorder = world.start().await;
+        let answers: Vec<_> = (0..64)
+            .map(|_| {
+                let mut bunch = Bunch::clone(&world.bunch(1));
+                let Record::Event(event) = &mut bunch.records[0] else { unreachable!("it holds an event") };
+                event.detail = Some("x".repeat(1 << 20).into());
+                recorder.actors.buffer.send(Append(Arc::new(bunch)))
+            })
+            .collect();
+        let answers = futures_util::future::join_all(answers).await;
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("the BufferActor runs")).collect();
+        let kept = answers.iter().take_while(|answer| answer.is_ok()).count();
+        assert_eq!(kept, 31, "32 MiB less what the records themselves take");
+        assert!(answers[kept..].iter().all(|answer| answer.is_err_and(|refusal| refusal.reason == Refused::JournalStalled)));
+    });
+}
+
+#[test]
+fn the_journal_keeps_its_bound_with_history_in_it_and_what_is_refused_is_not_counted() {
+    on_paused_time(|| async {
+        let bound = 64 << 10;
+        let mut settings = Settings::default();
+        settings.limits.journal_bytes_max = bound;
+        let mut world = World::new(settings);
+        let recorder = world.start().await;
+        world.database.set_down(Some("no connection"));
+        let mut accepted = 0;
+        for _ in 0..200 {
+            accepted += if world.inject(&recorder, 50).await.is_ok() { 50 } else { 0 };
+            pass(MINUTE).await;
+            assert!(world.disk.used_bytes() <= bound, "{} bytes", world.disk.used_bytes());
+        }
+        assert!(accepted > 500 && accepted < 5_000, "{accepted}");
+        world.database.set_down(None);
+        pass(61 * MINUTE).await;
+        // The first bunch tells that there is room again; from the next one on samples are counted.
+        for _ in 0..2 {
+            world.inject(&recorder, 50).await.expect("there is room again");
+        }
+        let summary = recorder.actors.pipeline.send(Shutdown).await.expect("it runs");
+        assert_eq!((summary.left_in_journal, summary.late.len()), (0, 0));
+        assert_eq!(world.stored_ids().len(), accepted + 100);
+        world.database.with_tables(|tables| {
+            let moved: u64 = tables.history[0].values().map(|row| row.row.delta.tcp_rx).sum();
+            assert_eq!(moved, (world.last_id as u64 - 1) * 10, "the counter's whole movement, refused or not");
+            assert!(tables.history[0].len() <= accepted / 50 + 3, "{} minutes", tables.history[0].len());
+        });
+        assert!(world.disk.names().iter().all(|name| !name.contains("00000")), "{:?}", world.disk.names());
     });
 }

@@ -112,6 +112,8 @@ struct Followed {
     state: watch::Sender<IngestState>,
     /// What its master told that is not stored yet.
     unstored: EndpointChange,
+    /// It is on its way out and nothing is changed about it any more.
+    removing: bool,
 }
 
 /// See the module.
@@ -119,18 +121,16 @@ pub struct EndpointsActor {
     setup: EndpointsSetup,
     followed: BTreeMap<EndpointId, Followed>,
     backlog: Rc<Backlog>,
+    /// Nothing is followed any more.
+    stopping: bool,
 }
 
 impl EndpointsActor {
     /// An actor that follows the endpoints it is given, as soon as it is started.
     #[must_use]
     pub fn new(setup: EndpointsSetup) -> Self {
-        Self { setup, followed: BTreeMap::new(), backlog: Rc::default() }
-    }
-
-    fn find(&self, name: &str) -> Result<EndpointId, ChangeError> {
-        let found = self.followed.iter().find(|(_, followed)| followed.endpoint.name == name);
-        found.map(|(id, _)| *id).ok_or_else(|| ChangeError::NotFound(name.to_owned()))
+        let backlog = Rc::new(Backlog::new(setup.clock.monotonic()));
+        Self { setup, followed: BTreeMap::new(), backlog, stopping: false }
     }
 
     fn follow(&mut self, ctx: &mut Context<Self>, endpoint: Endpoint) {
@@ -141,7 +141,8 @@ impl EndpointsActor {
         self.setup.publish.send_modify(|all| {
             all.insert(id, (name, receiver));
         });
-        self.followed.insert(id, Followed { endpoint, ingest: None, state, unstored: EndpointChange::default() });
+        self.followed
+            .insert(id, Followed { endpoint, ingest: None, state, unstored: EndpointChange::default(), removing: false });
         if paused {
             self.show_paused(id);
         } else {
@@ -149,7 +150,7 @@ impl EndpointsActor {
         }
     }
 
-    /// Starts the SseIngestActor of an endpoint, with the tunnels that are known of it.
+    /// Starts the SseIngestActor of an endpoint with the tunnels that are known of it, if it should have one and has none.
     fn connect(&mut self, ctx: &mut Context<Self>, id: EndpointId) {
         let known = self.setup.read_tunnels.send(ReadTunnels(Some(id)));
         ctx.spawn(
@@ -160,7 +161,7 @@ impl EndpointsActor {
                         tunnels.into_iter().map(|(key, state)| (key.instance, state)).collect::<BTreeMap<InstanceId, _>>();
                     let downstream = actor.downstream(ctx);
                     let Some(followed) = actor.followed.get_mut(&id) else { return };
-                    if followed.endpoint.paused || followed.ingest.is_some() {
+                    if followed.endpoint.paused || followed.removing || followed.ingest.is_some() || actor.stopping {
                         return;
                     }
                     let setup = &mut actor.setup;
@@ -259,6 +260,7 @@ impl Handler<StopAll> for EndpointsActor {
     type Result = actix::ResponseFuture<()>;
 
     fn handle(&mut self, _: StopAll, _: &mut Self::Context) -> Self::Result {
+        self.stopping = true;
         let ids: Vec<EndpointId> = self.followed.keys().copied().collect();
         let stopping: Vec<_> = ids.iter().map(|id| self.stop(*id)).collect();
         let online = ids.into_iter().map(|endpoint| (endpoint, self.health(endpoint)));

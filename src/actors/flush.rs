@@ -5,7 +5,8 @@
 //! write is in flight at a time, each a transaction of its own. A batch is tried until it is committed: after a failure
 //! with exponential back-off, kept whole and first in line. Everything else is answered with the failure, since its
 //! sender holds newer values by the time of the next try. Definitions go before live state and live state before
-//! batches, so that a backlog does not make the `tunnels` table stale. It keeps nothing when it ends: batches that are
+//! batches, so that a backlog does not make the `tunnels` table stale. A purge is made of many short transactions, one after
+//! each batch. It keeps nothing when it ends: batches that are
 //! not committed are in the journal.
 
 mod batches;
@@ -21,13 +22,13 @@ use std::time::Duration;
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle, WrapFuture,
 };
-use log::{info, warn};
+use log::{debug, info, warn};
 use tokio::sync::{oneshot, watch};
 
 use self::batches::Batch;
 pub use self::batches::{CommitEvents, CommitHistory};
-use self::definitions::Definition;
 pub use self::definitions::{AddEndpoint, ChangeEndpoint, RemoveEndpoint};
+use self::definitions::{Definition, Purging};
 use self::modes::Spent;
 pub use self::modes::{CommitSingle, Keep};
 pub use self::state::FlushState;
@@ -74,6 +75,9 @@ pub struct FlushActor {
     settings: Option<Settings>,
     /// Rows per statement, to be told to the store.
     batch_size: Option<usize>,
+    purges: VecDeque<Purging>,
+    /// The last write was a batch: a purge, where there is one, has the next turn.
+    purge_next: bool,
     backoff: Backoff,
     /// Armed while a batch waits for its next try.
     retry: Option<SpawnHandle>,
@@ -91,6 +95,8 @@ enum Outcome {
     Definition(Result<(), StoreError>),
     Kept(Result<(), StoreError>),
     Live(Result<u64, StoreError>),
+    /// One step of it is done.
+    Purge(Purging),
     Single(Record, Result<bool, StoreError>, oneshot::Sender<Result<(), StoreError>>),
     Batch(Batch, Result<Committed, StoreError>),
 }
@@ -116,6 +122,8 @@ impl FlushActor {
             batches: VecDeque::new(),
             settings: None,
             batch_size: None,
+            purges: VecDeque::new(),
+            purge_next: false,
             backoff: Backoff::new(RETRY_FIRST, RETRY_CEILING, rng),
             retry: None,
             last_error: None,
@@ -150,9 +158,15 @@ impl FlushActor {
                 let result = store.commit_single(&record);
                 Outcome::Single(record, result, reply)
             });
+        } else if let Some(purging) =
+            self.purges.pop_front_if(|_| self.purge_next || self.retry.is_some() || self.batches.is_empty())
+        {
+            self.purge_next = false;
+            self.write(ctx, "purge", move |store| purging.step(store));
         } else if self.retry.is_none()
             && let Some(mut batch) = self.batches.pop_front()
         {
+            self.purge_next = true;
             if let Some(events) = batch.events_mut() {
                 self.enter_usage(events);
             }
@@ -243,6 +257,14 @@ impl FlushActor {
             // The request was wrong and the database is well: a name that is taken, for example.
             Outcome::Definition(Err(error)) if error.kind == StoreErrorKind::Refused => {}
             Outcome::Definition(Err(error)) | Outcome::Live(Err(error)) => self.failed(ctx, error),
+            Outcome::Purge(purging) => {
+                if purging.is_done() {
+                    self.definitions.push_back(purging.removal());
+                } else {
+                    self.purges.push_front(purging);
+                }
+                self.succeeded(ctx, Purpose::Other, 0);
+            }
             Outcome::Batch(batch, Ok(committed)) => {
                 let purpose = self.count(&batch, committed, took);
                 self.succeeded(ctx, purpose, committed.written);
@@ -277,12 +299,12 @@ impl FlushActor {
 
     fn failed(&mut self, ctx: &mut Context<Self>, error: StoreError) {
         self.state.failures += 1;
-        let first = self.last_error.is_none();
-        if first || self.last_error.as_ref().is_some_and(|before| before.message != error.message) {
+        if self.last_error.is_none() {
             warn!("database: {error}; events wait in the journal and are stored when it works again");
-        }
-        if first {
             self.state.since = Some(self.clock.wall());
+        } else {
+            // One line per outage, however the reason changes; the stats show the present one.
+            debug!("database: {error}");
         }
         self.state.error = Some(error.to_string());
         self.last_error = Some(error);
@@ -318,6 +340,12 @@ async fn owed<T>(reply: oneshot::Receiver<T>) -> T {
     }
 }
 
+/// Waits for an answer; without the actor it is that nothing was stored.
+async fn answered<T>(reply: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
+    let message = "the recorder is stopping".to_owned();
+    reply.await.unwrap_or(Err(StoreError { kind: StoreErrorKind::Unavailable, in_doubt: false, message }))
+}
+
 impl Handler<SyncLive> for FlushActor {
     type Result = ResponseFuture<Result<(), StoreError>>;
 
@@ -328,7 +356,7 @@ impl Handler<SyncLive> for FlushActor {
         let (reply, answer) = oneshot::channel();
         self.live.push_back((changes, reply));
         self.write_next(ctx);
-        Box::pin(owed(answer))
+        Box::pin(answered(answer))
     }
 }
 

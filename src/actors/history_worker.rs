@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
 
-use super::buffer::StoreHistory;
+use super::buffer::{AddWaitingHistory, HistoryScope, StoreHistory, WaitingHistory};
 use super::sse_ingest::SharedIds;
 use crate::clock::SharedClock;
 use crate::event::{Bunch, EndpointId};
@@ -41,6 +41,12 @@ pub struct CutWindows {
     pub open: bool,
 }
 
+/// Events are refused from now on, or accepted again. Sent by the BufferActor. What is refused is not counted: counters are
+/// cumulative, so the first sample after it brings what was moved meanwhile.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Refusing(pub bool);
+
 /// Close the windows of a removed endpoint and forget its counters. Sent by the EndpointsActor.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -52,14 +58,22 @@ pub struct Forget(pub EndpointId);
 #[rtype(result = "()")]
 pub struct Drain;
 
+/// What is not in the database yet? Sent by whoever answers people. The answer also contains what waits in the BufferActor.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "WaitingHistory")]
+pub struct ReadWaiting(pub HistoryScope);
+
 /// See the module.
 pub struct HistoryWorkerActor {
     histories: Histories,
     clock: SharedClock,
     ids: SharedIds,
     buffer: Recipient<StoreHistory>,
+    add_waiting: Recipient<AddWaitingHistory>,
     /// A replay: a live endpoint must not go on counting from where a capture ended.
     is_replay: bool,
+    /// See [`Refusing`].
+    refusing: bool,
 }
 
 impl HistoryWorkerActor {
@@ -70,9 +84,10 @@ impl HistoryWorkerActor {
         clock: SharedClock,
         ids: SharedIds,
         buffer: Recipient<StoreHistory>,
+        add_waiting: Recipient<AddWaitingHistory>,
         is_replay: bool,
     ) -> Self {
-        Self { histories, clock, ids, buffer, is_replay }
+        Self { histories, clock, ids, buffer, add_waiting, is_replay, refusing: false }
     }
 
     fn cut(&mut self, cause: FlushCause, open: bool) -> actix::dev::RecipientRequest<StoreHistory> {
@@ -81,7 +96,8 @@ impl HistoryWorkerActor {
         let through = self.histories.through();
         let id = self.ids.borrow_mut().next(now);
         let info = FlushInfo { cause, boundary: None, skipped_boundaries: 0, cut_at: now };
-        let mut batch = self.histories.cut(id, info, open);
+        // What a replay leaves open nobody would ever close.
+        let mut batch = self.histories.cut(id, info, open || self.is_replay);
         if let Some(batch) = batch.as_mut().filter(|_| self.is_replay) {
             batch.states.clear();
             batch.through = EventId::ZERO;
@@ -117,7 +133,7 @@ impl Handler<Observe> for HistoryWorkerActor {
 
     fn handle(&mut self, Observe(bunch): Observe, ctx: &mut Self::Context) {
         for record in &bunch.records {
-            self.histories.observe(record);
+            if self.refusing { self.histories.skip(record) } else { self.histories.observe(record) }
         }
         self.cut_if_many(ctx);
     }
@@ -132,6 +148,29 @@ impl Handler<CutWindows> for HistoryWorkerActor {
             // As in `cut_if_many`.
             let _ = handed_over.await;
         })
+    }
+}
+
+impl Handler<ReadWaiting> for HistoryWorkerActor {
+    type Result = ResponseFuture<WaitingHistory>;
+
+    fn handle(&mut self, ReadWaiting(scope): ReadWaiting, _: &mut Self::Context) -> Self::Result {
+        let closed = self.histories.closed_rows().filter(|row| scope.contains(&row.tunnel)).cloned();
+        let open = self.histories.open_rows(self.clock.wall()).filter(|row| scope.contains(&row.tunnel));
+        let counting = closed.chain(open).collect();
+        let waiting = WaitingHistory { counting, as_of: self.ids.borrow().last(), ..WaitingHistory::default() };
+        let as_it_is = waiting.clone();
+        let completed = self.add_waiting.send(AddWaitingHistory { scope, waiting });
+        // Without the BufferActor the recorder is stopping.
+        Box::pin(async { completed.await.unwrap_or(as_it_is) })
+    }
+}
+
+impl Handler<Refusing> for HistoryWorkerActor {
+    type Result = ();
+
+    fn handle(&mut self, Refusing(refusing): Refusing, _: &mut Self::Context) -> Self::Result {
+        self.refusing = refusing;
     }
 }
 

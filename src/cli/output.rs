@@ -7,7 +7,7 @@ use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 
 /// How long something may take before it says that it is still at it.
-const SILENCE: Duration = Duration::from_secs(2);
+pub const SILENCE: Duration = Duration::from_secs(2);
 
 /// Prints a document as JSON.
 pub fn json(document: &impl Serialize) {

@@ -15,13 +15,14 @@ use crate::actors::realtime::Switch;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Tuning};
 use crate::endpoint::{Endpoint, TlsPolicy};
+use crate::event::EndpointId;
 use crate::http::document::{EndpointDocument, Endpoints, TlsDocument, TunnelDocument, Tunnels};
 use crate::http::{endpoints, identity};
 use crate::modes::StorageMode;
 use crate::modes::report::{Facts, ModeReport};
 use crate::modes::usage::Usage;
 use crate::status::snapshot::{DatabaseStats, EndpointStats, OptimizedStorage, Stats};
-use crate::store::{EndpointChange, NewEndpoint, Settings, Store, Stored};
+use crate::store::{EndpointChange, NewEndpoint, Purge, Settings, Store, StoreError, Stored};
 
 /// Where the work is done.
 pub enum Place<'a> {
@@ -93,7 +94,7 @@ impl<'a> Place<'a> {
             Self::Database { config, why } => {
                 mention(why);
                 let mut reader = database::reader(&config.database)?;
-                let endpoints = reader.endpoints()?.into_iter().map(stored_endpoint).collect();
+                let endpoints = reader.endpoints()?.into_iter().map(stats_of_stored).collect();
                 let known = reader.modes()?.0.get(StorageMode::KEY).and_then(|name| StorageMode::from_name(name));
                 let mode = known.or(config.storage.mode).unwrap_or_default();
                 Ok(Stats {
@@ -224,7 +225,11 @@ impl<'a> Place<'a> {
             Self::Database { config, why } => {
                 let mut store = open(config, why)?;
                 let endpoint = stored(store.as_mut(), name)?;
-                store.remove_endpoint(endpoint.id, purge, SystemClock.wall()).map_err(change_failed)
+                if purge {
+                    purge_all(store.as_mut(), endpoint.id).map_err(change_failed)?;
+                }
+                // The endpoint goes last, so that a purge that was interrupted can be asked for again.
+                store.remove_endpoint(endpoint.id).map_err(change_failed)
             }
         }
     }
@@ -243,6 +248,21 @@ fn stored_mode(config: &Config, kept: Settings, usage: BTreeMap<StorageMode, Usa
     Ok(ModeReport::new(&Facts { mode, tuning, kept, usage, now: SystemClock.wall(), ..Facts::default() }))
 }
 
+/// Deletes all that an endpoint left behind, and says that it is still at it.
+fn purge_all(store: &mut dyn Store, id: EndpointId) -> Result<(), StoreError> {
+    let started = SystemClock.monotonic();
+    let (mut progress, mut told) = (Purge::START, started);
+    while progress != Purge::Done {
+        progress = store.purge(id, progress)?;
+        let now = SystemClock.monotonic();
+        if now - told >= output::SILENCE {
+            told = now;
+            output::note(&format!("deleting events and history ... {} s", (now - started).as_secs()));
+        }
+    }
+    Ok(())
+}
+
 /// Says why the database is asked, where that is not simply because no recorder runs.
 fn mention(why: &ClientError) {
     if !matches!(why, ClientError::NotRunning { .. }) {
@@ -258,6 +278,11 @@ fn open(config: &Config, why: &ClientError) -> Result<Box<dyn Store>, Failure> {
         )),
         OpenError::Store(error) => error.into(),
     })
+}
+
+/// An endpoint as it is stored, with its key, where no recorder runs.
+pub(super) fn stored_endpoint(config: &Config, why: &ClientError, name: &str) -> Result<Endpoint, Failure> {
+    stored(open(config, why)?.as_mut(), name)
 }
 
 fn stored(store: &mut dyn Store, name: &str) -> Result<Endpoint, Failure> {
@@ -286,7 +311,7 @@ fn document(endpoint: &Endpoint) -> EndpointDocument {
     }
 }
 
-fn stored_endpoint(endpoint: EndpointDocument) -> EndpointStats {
+fn stats_of_stored(endpoint: EndpointDocument) -> EndpointStats {
     EndpointStats {
         name: endpoint.name,
         status: endpoint.status,

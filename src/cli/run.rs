@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use futures_util::stream::{self, StreamExt};
 use log::{error, info, warn};
 use tokio::sync::watch;
 
@@ -19,6 +20,8 @@ use crate::recorder::RecorderHandle;
 use crate::status::snapshot::VERSION;
 use crate::store::NewEndpoint;
 
+/// Endpoints that are made at the same time: each of their masters is asked for its id, and one that hangs takes 5 s.
+const ADDED_AT_ONCE: usize = 64;
 /// A token shorter than this can be guessed.
 const TOKEN_LENGTH_SAFE: usize = 16;
 
@@ -76,9 +79,11 @@ pub(super) async fn record(config: &Config, more: Vec<NewEndpoint>, identity: &s
         started = production::start(config, &waiting) => started?,
     };
     publish.send_replace(Some(recorder.clone()));
-    make_missing(config, more, &recorder).await;
-
-    let signal = signals.next().await;
+    let signal = tokio::select! {
+        biased;
+        signal = signals.next() => signal,
+        () = make_missing(config, more, &recorder) => signals.next().await,
+    };
     let deadline = humantime::format_duration(config.shutdown_deadline);
     info!("{signal}: stopping within {deadline}; a second signal ends at once");
     // It logs its own summary.
@@ -118,12 +123,15 @@ async fn make_missing(config: &Config, more: Vec<NewEndpoint>, recorder: &Record
             log_events: endpoint.log_events,
         })
     });
-    for new in configured.chain(more) {
-        let name = new.name.clone();
-        if let Err(error) = recorder.add_endpoint(new).await {
-            error!("endpoint {name} is not followed: {error}; add it with `tidegate endpoint add`, or start again");
-        }
-    }
+    let missing: Vec<NewEndpoint> = configured.chain(more).collect();
+    stream::iter(missing)
+        .for_each_concurrent(ADDED_AT_ONCE, |new| async {
+            let name = new.name.clone();
+            if let Err(error) = recorder.add_endpoint(new).await {
+                error!("endpoint {name} is not followed: {error}; add it with `tidegate endpoint add`, or start again");
+            }
+        })
+        .await;
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {

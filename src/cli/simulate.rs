@@ -48,7 +48,7 @@ pub(super) struct Simulate {
     /// How events reach the database at first: realtime, dual or batched; the fault `mode` switches
     #[arg(long, value_name = "MODE")]
     mode: Option<StorageMode>,
-    /// Consecutive seeds; stops at the first failure
+    /// Consecutive seeds; stops at the first failure. With sqlite or memory only
     #[arg(long, default_value_t = 1, value_name = "R")]
     runs: u64,
     /// Writes a line for each thing that was observed (of the last run)
@@ -64,6 +64,11 @@ impl Simulate {
         let days_are_usable = self.days.is_finite() && self.days > 0.0 && self.days < 40_000.0;
         if !days_are_usable || self.endpoints == 0 || self.runs == 0 {
             return Err(Failure::usage("--days, --endpoints and --runs must be above 0, and --days below 40000"));
+        }
+        if self.runs > 1 && matches!(self.database, Database::Url(_)) {
+            return Err(Failure::usage(
+                "--runs takes several seeds, and a database that a URL names is empty for one only; give sqlite or memory",
+            ));
         }
         let mut reports = Vec::new();
         for seed in (self.seed..).take(usize::try_from(self.runs).unwrap_or(usize::MAX)) {

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::event::{Counters, EndpointId, Event, EventKind, Gap, InstanceConfig, InstanceId, Record, Sample, Status, TunnelKey};
+use crate::history::InTotals;
+use crate::history::figures::{Figures, Ping};
 use crate::id::EventId;
 use crate::redact::Redacted;
-use crate::store::{FlushCause, FlushInfo, HistoryBatch, HistoryRow, PingStats};
+use crate::store::{FlushCause, FlushInfo, HistoryBatch, HistoryRow};
 
 const NOON: Timestamp = Timestamp(1_795_435_200_123_456);
 
@@ -83,18 +85,20 @@ pub(super) fn history(nth: i64) -> HistoryBatch {
         rows: vec![HistoryRow {
             tunnel: tunnel.clone(),
             minute: NOON.minute(),
-            delta: Counters { tcp_rx: 1, tcp_tx: 2, udp_rx: 3, udp_tx: 4 },
-            ping: Some(PingStats { mean: 1.5, min: 1, max: 2 }),
-            pool: Some(1),
-            tcps: None,
-            udps: None,
-            speed_in: Some(0.5),
-            speed_out: None,
-            record_count: 12,
-            expected_count: 12,
-            merge: false,
+            figures: Figures {
+                delta: Counters { tcp_rx: 1, tcp_tx: 2, udp_rx: 3, udp_tx: 4 },
+                covered_ms: 60_000,
+                ping: Some(Ping { sum: 3, count: 2, min: 1, max: 2 }),
+                pool: Some(1),
+                tcps: None,
+                udps: None,
+                record_count: 12,
+                expected_count: 12,
+            },
+            in_totals: InTotals::BOTH,
         }],
         counter_events: Vec::new(),
         states: vec![(tunnel, Some("{}".into()))],
+        accounts: Vec::new(),
     }
 }

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 
 /// Version of the file format, of the frames and of the records in them. Records are not self-describing: whoever
 /// changes a type that is journaled raises this (a test in `record.rs` notices).
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
 
 /// Bytes of [`Header`] in a file.
 pub const HEADER_BYTES: usize = 36;

@@ -10,6 +10,7 @@ use super::observation::{Audit, StoredTunnel};
 use super::options::Database;
 use crate::clock::SharedClock;
 use crate::event::{Counters, EndpointId, Record, TunnelKey};
+use crate::history::figures::sum;
 use crate::id::EventId;
 use crate::store::memory::MemoryDatabase;
 use crate::store::{DatabaseUrl, DieselStore, Store, StoreError, StoreErrorKind};
@@ -119,19 +120,12 @@ impl World {
 fn audit_memory(database: &MemoryDatabase) -> Audit {
     database.with_tables(|tables| {
         let mut audit = Audit { records: tables.records.keys().copied().collect(), ..Audit::default() };
-        for ((tunnel, _), row) in &tables.history {
-            let sum = match audit.moved.last_mut() {
-                Some((last, sum)) if last == tunnel => sum,
-                _ => {
-                    audit.moved.push((tunnel.clone(), Counters::default()));
-                    let last = audit.moved.len() - 1;
-                    &mut audit.moved[last].1
-                }
-            };
-            sum.tcp_rx += row.delta.tcp_rx;
-            sum.tcp_tx += row.delta.tcp_tx;
-            sum.udp_rx += row.delta.udp_rx;
-            sum.udp_tx += row.delta.udp_tx;
+        for ((tunnel, _), day) in &tables.history[2] {
+            let delta = day.row.delta;
+            match audit.moved.last_mut() {
+                Some((last, moved)) if last == tunnel => *moved = sum(*moved, delta),
+                _ => audit.moved.push((tunnel.clone(), delta)),
+            }
         }
         audit.tunnels = tables
             .samples
@@ -217,7 +211,7 @@ where
     let records: Vec<IdRow> = sql_query(ids).load(connection).map_err(failed)?;
     let moved = "SELECT endpoint_id, instance_id, '' AS status, CAST(SUM(delta_tcp_in) AS BIGINT) AS tcp_rx, \
                  CAST(SUM(delta_tcp_out) AS BIGINT) AS tcp_tx, CAST(SUM(delta_udp_in) AS BIGINT) AS udp_rx, \
-                 CAST(SUM(delta_udp_out) AS BIGINT) AS udp_tx FROM service_history GROUP BY endpoint_id, instance_id";
+                 CAST(SUM(delta_udp_out) AS BIGINT) AS udp_tx FROM history_days GROUP BY endpoint_id, instance_id ORDER BY endpoint_id, instance_id";
     let moved: Vec<CountersRow> = sql_query(moved).load(connection).map_err(failed)?;
     let tunnels = "SELECT endpoint_id, instance_id, status, tcp_rx, tcp_tx, udp_rx, udp_tx FROM tunnels";
     let tunnels: Vec<CountersRow> = sql_query(tunnels).load(connection).map_err(failed)?;

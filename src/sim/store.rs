@@ -1,12 +1,14 @@
 //! The database as the simulation sees it: a real [`Store`] whose every call is seen, can fail, and can be the last.
 
+use chrono_tz::Tz;
+
 use crate::clock::Timestamp;
 use crate::event::{EndpointId, Record};
 use crate::modes::StorageMode;
 use crate::modes::usage::Usage;
 use crate::store::{
-    Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Settings, Store, StoreError, StoreErrorKind,
-    Stored,
+    Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Purge, Settings, Store, StoreError,
+    StoreErrorKind, Stored,
 };
 
 use super::observation::{Answer, Seen};
@@ -106,6 +108,10 @@ impl Store for SimStore {
         self.plain(Store::load)
     }
 
+    fn set_timezone(&mut self, zone: Tz, at: Timestamp) -> Result<(), StoreError> {
+        self.plain(|store| store.set_timezone(zone, at))
+    }
+
     fn commit_events(&mut self, batch: &EventBatch) -> Result<Committed, StoreError> {
         self.call(true, |store| store.commit_events(batch), |answer| Seen::Events { batch: batch.clone(), answer })
     }
@@ -145,7 +151,11 @@ impl Store for SimStore {
         self.plain(|store| store.change_endpoint(id, change, at))
     }
 
-    fn remove_endpoint(&mut self, id: EndpointId, purge: bool, at: Timestamp) -> Result<(), StoreError> {
-        self.plain(|store| store.remove_endpoint(id, purge, at))
+    fn purge(&mut self, id: EndpointId, from: Purge) -> Result<Purge, StoreError> {
+        self.plain(|store| store.purge(id, from))
+    }
+
+    fn remove_endpoint(&mut self, id: EndpointId) -> Result<(), StoreError> {
+        self.plain(|store| store.remove_endpoint(id))
     }
 }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use diesel::connection::{AnsiTransactionManager, TransactionManager};
 use diesel::result::Error;
 use tokio::time::Instant;
@@ -13,11 +14,12 @@ use tokio::time::Instant;
 use super::connection::{Connection, DatabaseUrl, Phase, STATEMENT_LIMIT, commit_in_doubt, on, query_error};
 use super::endpoints::Failure;
 use super::lock::{self, FileLock};
+use super::purge::{self, Purge};
 use super::{
     Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Settings, Store, StoreError, StoreErrorKind,
     Stored,
 };
-use super::{endpoints, events, flushes, history, live, migrate, modes, purge, single, written_bytes};
+use super::{endpoints, events, flushes, history, live, migrate, modes, single, written_bytes, zones};
 use crate::clock::{Clock, SharedClock, Timestamp};
 use crate::event::{EndpointId, Record};
 use crate::modes::StorageMode;
@@ -119,7 +121,7 @@ pub(super) fn connect(url: &DatabaseUrl) -> Result<(Connection, Vec<String>), St
     Ok((connection, ran))
 }
 
-fn transaction<T>(
+pub(super) fn transaction<T>(
     url: &DatabaseUrl,
     connection: &mut Connection,
     work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
@@ -179,6 +181,10 @@ impl Store for DieselStore {
         })
     }
 
+    fn set_timezone(&mut self, zone: Tz, at: Timestamp) -> Result<(), StoreError> {
+        self.write(|connection, _| Ok(zones::set(connection, zone, at)?))
+    }
+
     fn commit_events(&mut self, batch: &EventBatch) -> Result<Committed, StoreError> {
         self.write(|connection, writing| Ok(events::commit(connection, batch, writing)?))
     }
@@ -224,12 +230,11 @@ impl Store for DieselStore {
         self.write(|connection, _| endpoints::change(connection, id, change, at))
     }
 
-    fn remove_endpoint(&mut self, id: EndpointId, purge: bool, _at: Timestamp) -> Result<(), StoreError> {
-        let mut progress = if purge { purge::Progress::START } else { purge::Progress::Done };
-        // The endpoint goes last, so that a purge that was interrupted can be asked for again.
-        while progress != purge::Progress::Done {
-            progress = self.write(|connection, _| Ok(purge::step(connection, id, progress)?))?;
-        }
+    fn purge(&mut self, id: EndpointId, from: Purge) -> Result<Purge, StoreError> {
+        self.write(|connection, _| Ok(purge::step(connection, id, from)?))
+    }
+
+    fn remove_endpoint(&mut self, id: EndpointId) -> Result<(), StoreError> {
         self.write(|connection, _| Ok(endpoints::remove(connection, id)?))
     }
 }

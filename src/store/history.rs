@@ -1,98 +1,24 @@
-//! Storing a history batch: `service_history`, `counter_events` and `history_state`.
+//! Storing a history batch: the six tables of the ladder, `counter_events`, `history_state` and `history_accounts`, in one
+//! transaction.
 //!
-//! A minute's row is written whole, so that writing it again changes nothing. The exception is a row marked `merge`: the
-//! wall clock was set back over its minute, which has two parts then. It is the batch's own marker in `flushes` that keeps
-//! such a part from being added twice.
+//! A batch adds: its rows to what is stored of their minutes, hours and days, its accounts to the accounts. It is the batch's own
+//! marker in `flushes` that keeps it from being added twice.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use diesel::upsert::excluded;
-use diesel::{ExpressionMethods, Identifiable, Insertable, OptionalExtension, QueryDsl, QueryResult, Queryable, RunQueryDsl};
+use diesel::{ExpressionMethods, Insertable, QueryDsl, QueryResult, RunQueryDsl};
 
 use super::connection::{Connection, on};
 use super::events::{bigint, text};
 use super::flushes::{self, Flush, Kind, Marker};
-use super::schema::{counter_events, history_state, service_history};
-use super::{Committed, CounterEvent, HistoryBatch, HistoryRow, Writing};
-use crate::event::{EndpointId, TunnelKey};
-
-/// A row of `service_history`.
-#[derive(Clone, Debug, PartialEq, Queryable, Insertable, Identifiable)]
-#[diesel(table_name = service_history, treat_none_as_default_value = false)]
-#[diesel(primary_key(endpoint_id, instance_id, record_time))]
-struct MinuteRow {
-    endpoint_id: i32,
-    instance_id: String,
-    record_time: i64,
-    delta_tcp_in: i64,
-    delta_tcp_out: i64,
-    delta_udp_in: i64,
-    delta_udp_out: i64,
-    avg_ping: Option<f64>,
-    min_ping: Option<i32>,
-    max_ping: Option<i32>,
-    avg_pool: Option<i32>,
-    avg_tcps: Option<i32>,
-    avg_udps: Option<i32>,
-    avg_speed_in: Option<f64>,
-    avg_speed_out: Option<f64>,
-    record_count: i32,
-    expected_count: i32,
-}
-
-impl MinuteRow {
-    fn new(row: &HistoryRow) -> Self {
-        Self {
-            endpoint_id: row.tunnel.endpoint.0,
-            instance_id: text(row.tunnel.instance.as_str()).into_owned(),
-            record_time: row.minute.0,
-            delta_tcp_in: bigint(row.delta.tcp_rx),
-            delta_tcp_out: bigint(row.delta.tcp_tx),
-            delta_udp_in: bigint(row.delta.udp_rx),
-            delta_udp_out: bigint(row.delta.udp_tx),
-            avg_ping: row.ping.map(|ping| ping.mean),
-            min_ping: row.ping.map(|ping| ping.min),
-            max_ping: row.ping.map(|ping| ping.max),
-            avg_pool: row.pool,
-            avg_tcps: row.tcps,
-            avg_udps: row.udps,
-            // Whole bytes per second: SQLite stores a whole number in a few bytes and any other in eight.
-            avg_speed_in: row.speed_in.map(f64::round),
-            avg_speed_out: row.speed_out.map(f64::round),
-            record_count: row.record_count,
-            expected_count: row.expected_count,
-        }
-    }
-
-    /// This part and a later one of the same minute as one row. Means are weighted by the number of samples.
-    fn plus(self, later: &Self) -> Self {
-        let mean = |a: Option<f64>, b: Option<f64>| match (a, b) {
-            (Some(a), Some(b)) => {
-                let (n, m) = (f64::from(self.record_count.max(0)), f64::from(later.record_count.max(0)));
-                Some(if n + m > 0.0 { (a * n + b * m) / (n + m) } else { b })
-            }
-            (a, b) => a.or(b),
-        };
-        Self {
-            delta_tcp_in: self.delta_tcp_in.saturating_add(later.delta_tcp_in),
-            delta_tcp_out: self.delta_tcp_out.saturating_add(later.delta_tcp_out),
-            delta_udp_in: self.delta_udp_in.saturating_add(later.delta_udp_in),
-            delta_udp_out: self.delta_udp_out.saturating_add(later.delta_udp_out),
-            avg_ping: mean(self.avg_ping, later.avg_ping),
-            min_ping: self.min_ping.into_iter().chain(later.min_ping).min(),
-            max_ping: self.max_ping.into_iter().chain(later.max_ping).max(),
-            avg_pool: later.avg_pool.or(self.avg_pool),
-            avg_tcps: later.avg_tcps.or(self.avg_tcps),
-            avg_udps: later.avg_udps.or(self.avg_udps),
-            avg_speed_in: mean(self.avg_speed_in, later.avg_speed_in).map(f64::round),
-            avg_speed_out: mean(self.avg_speed_out, later.avg_speed_out).map(f64::round),
-            record_count: self.record_count.saturating_add(later.record_count),
-            expected_count: self.expected_count.max(later.expected_count),
-            ..self
-        }
-    }
-}
+use super::schema::{counter_events, history_accounts, history_state};
+use super::{Account, Committed, CounterEvent, HistoryBatch, HistoryRow, Writing, ladder, zones};
+use crate::event::{Counters, EndpointId, TunnelKey};
+use crate::history::calendar::Calendar;
+use crate::history::ladder::{Level, add, place};
+use crate::id::EventId;
 
 /// Stores the batch and its `flushes` row.
 pub(super) fn commit(connection: &mut Connection, batch: &HistoryBatch, writing: &Writing<'_>) -> QueryResult<Committed> {
@@ -100,9 +26,9 @@ pub(super) fn commit(connection: &mut Connection, batch: &HistoryBatch, writing:
     if flushes::is_stored(connection, marker)? {
         return Ok(Committed { skipped: batch.rows.len() as u64, ..Committed::default() });
     }
-    let rows = merged(connection, &batch.rows)?;
-    for chunk in rows.chunks(writing.batch_size) {
-        upsert_minutes(connection, chunk)?;
+    let calendar = zones::calendar(connection)?;
+    for level in Level::ALL {
+        add_to_level(connection, &batch.rows, level, &calendar)?;
     }
     let counter_rows: Vec<CounterEventRow<'_>> = batch.counter_events.iter().map(CounterEventRow::new).collect();
     for chunk in counter_rows.chunks(writing.batch_size) {
@@ -112,7 +38,8 @@ pub(super) fn commit(connection: &mut Connection, batch: &HistoryBatch, writing:
         })?;
     }
     store_states(connection, &batch.states, writing.batch_size)?;
-    let committed = Committed { written: rows.len() as u64, ..Committed::default() };
+    store_accounts(connection, batch, writing.batch_size)?;
+    let committed = Committed { written: batch.rows.len() as u64, ..Committed::default() };
     let flush = Flush {
         kind: Kind::History,
         info: batch.info,
@@ -126,46 +53,125 @@ pub(super) fn commit(connection: &mut Connection, batch: &HistoryBatch, writing:
     Ok(committed)
 }
 
-/// The batch's rows, one for each tunnel and minute, with what is stored already where a row is only a part.
-fn merged(connection: &mut Connection, rows: &[HistoryRow]) -> QueryResult<Vec<MinuteRow>> {
-    let mut merged: BTreeMap<(i32, String, i64), MinuteRow> = BTreeMap::new();
-    for row in rows {
-        let new = MinuteRow::new(row);
-        let key = (new.endpoint_id, new.instance_id.clone(), new.record_time);
-        let earlier = match merged.remove(&key) {
-            _ if !row.merge => None,
-            Some(earlier) => Some(earlier),
-            None => {
-                let query = service_history::table.find(key.clone());
-                on!(&mut *connection, c => query.first(c).optional())?
-            }
-        };
-        merged.insert(key, earlier.map_or_else(|| new.clone(), |earlier: MinuteRow| earlier.plus(&new)));
-    }
-    Ok(merged.into_values().collect())
+fn add_to_level(connection: &mut Connection, rows: &[HistoryRow], level: Level, calendar: &Calendar) -> QueryResult<()> {
+    let placed = place(rows, level, calendar);
+    let keys = placed.iter().map(|placed| (&placed.row.tunnel, placed.start));
+    let mut tunnels = ladder::load_tunnels(connection, level, keys)?;
+    let keys = placed.iter().flat_map(|placed| placed.totals().map(|endpoint| (endpoint, placed.start)));
+    let mut totals = ladder::load_totals(connection, level, keys)?;
+    let (tunnels_before, totals_before) = (tunnels.clone(), totals.clone());
+    add(&placed, &mut tunnels, &mut totals);
+    // What was read and is as it was lies between two times of the batch.
+    tunnels.retain(|key, row| tunnels_before.get(key) != Some(row));
+    totals.retain(|key, row| totals_before.get(key) != Some(row));
+    ladder::write_tunnels(connection, level, &tunnels)?;
+    ladder::write_totals(connection, level, &totals)
 }
 
-fn upsert_minutes(connection: &mut Connection, chunk: &[MinuteRow]) -> QueryResult<()> {
-    use service_history as h;
-    let key = (h::endpoint_id, h::instance_id, h::record_time);
-    let all_but_key = (
-        h::delta_tcp_in.eq(excluded(h::delta_tcp_in)),
-        h::delta_tcp_out.eq(excluded(h::delta_tcp_out)),
-        h::delta_udp_in.eq(excluded(h::delta_udp_in)),
-        h::delta_udp_out.eq(excluded(h::delta_udp_out)),
-        h::avg_ping.eq(excluded(h::avg_ping)),
-        h::min_ping.eq(excluded(h::min_ping)),
-        h::max_ping.eq(excluded(h::max_ping)),
-        h::avg_pool.eq(excluded(h::avg_pool)),
-        h::avg_tcps.eq(excluded(h::avg_tcps)),
-        h::avg_udps.eq(excluded(h::avg_udps)),
-        h::avg_speed_in.eq(excluded(h::avg_speed_in)),
-        h::avg_speed_out.eq(excluded(h::avg_speed_out)),
-        h::record_count.eq(excluded(h::record_count)),
-        h::expected_count.eq(excluded(h::expected_count)),
+/// A change of an account; several of one tunnel make one.
+struct Change<'a> {
+    risen: [i64; 4],
+    last: &'a Account,
+}
+
+fn store_accounts(connection: &mut Connection, batch: &HistoryBatch, batch_size: usize) -> QueryResult<()> {
+    use history_accounts as h;
+    let mut changes: BTreeMap<&TunnelKey, Change<'_>> = BTreeMap::new();
+    for account in &batch.accounts {
+        let (from, to) = (four(account.from), four(account.to));
+        let change = changes.entry(&account.tunnel).or_insert(Change { risen: [0; 4], last: account });
+        change.risen = std::array::from_fn(|n| change.risen[n] + to[n] - from[n]);
+        change.last = account;
+    }
+    let rows: Vec<AccountRow<'_>> = changes.into_values().map(AccountRow::new).collect();
+    let risen = (
+        h::risen_tcp_rx.eq(h::risen_tcp_rx + excluded(h::risen_tcp_rx)),
+        h::risen_tcp_tx.eq(h::risen_tcp_tx + excluded(h::risen_tcp_tx)),
+        h::risen_udp_rx.eq(h::risen_udp_rx + excluded(h::risen_udp_rx)),
+        h::risen_udp_tx.eq(h::risen_udp_tx + excluded(h::risen_udp_tx)),
     );
-    on!(connection, c => diesel::insert_into(h::table).values(chunk).on_conflict(key).do_update().set(all_but_key).execute(c))?;
+    let now = (
+        h::closing_tcp_rx.eq(excluded(h::closing_tcp_rx)),
+        h::closing_tcp_tx.eq(excluded(h::closing_tcp_tx)),
+        h::closing_udp_rx.eq(excluded(h::closing_udp_rx)),
+        h::closing_udp_tx.eq(excluded(h::closing_udp_tx)),
+        h::open_tcp_rx.eq(excluded(h::open_tcp_rx)),
+        h::open_tcp_tx.eq(excluded(h::open_tcp_tx)),
+        h::open_udp_rx.eq(excluded(h::open_udp_rx)),
+        h::open_udp_tx.eq(excluded(h::open_udp_tx)),
+    );
+    let key = (h::endpoint_id, h::instance_id);
+    // A replay tells of other times: what a live tunnel's counters show now is not for it to say.
+    let is_replay = batch.through == EventId::ZERO;
+    for chunk in rows.chunks(batch_size) {
+        on!(&mut *connection, c => {
+            let insert = diesel::insert_into(h::table).values(chunk).on_conflict(key).do_update();
+            if is_replay { insert.set(risen).execute(c) } else { insert.set((risen, now)).execute(c) }
+        })?;
+    }
     Ok(())
+}
+
+/// Adds bytes that were counted elsewhere to the account of a tunnel.
+pub(super) fn add_account(connection: &mut Connection, tunnel: &TunnelKey, moved: Counters) -> QueryResult<()> {
+    use history_accounts as h;
+    let account = Account { tunnel: tunnel.clone(), from: Counters::default(), to: moved, open: Counters::default() };
+    let row = AccountRow::new(Change { risen: four(moved), last: &account });
+    let risen = (
+        h::risen_tcp_rx.eq(h::risen_tcp_rx + excluded(h::risen_tcp_rx)),
+        h::risen_tcp_tx.eq(h::risen_tcp_tx + excluded(h::risen_tcp_tx)),
+        h::risen_udp_rx.eq(h::risen_udp_rx + excluded(h::risen_udp_rx)),
+        h::risen_udp_tx.eq(h::risen_udp_tx + excluded(h::risen_udp_tx)),
+    );
+    let insert = diesel::insert_into(h::table).values(row).on_conflict((h::endpoint_id, h::instance_id));
+    on!(connection, c => insert.do_update().set(risen).execute(c).map(drop))
+}
+
+fn four(counters: Counters) -> [i64; 4] {
+    [bigint(counters.tcp_rx), bigint(counters.tcp_tx), bigint(counters.udp_rx), bigint(counters.udp_tx)]
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = history_accounts, treat_none_as_default_value = false)]
+struct AccountRow<'a> {
+    endpoint_id: i32,
+    instance_id: Cow<'a, str>,
+    risen_tcp_rx: i64,
+    risen_tcp_tx: i64,
+    risen_udp_rx: i64,
+    risen_udp_tx: i64,
+    closing_tcp_rx: i64,
+    closing_tcp_tx: i64,
+    closing_udp_rx: i64,
+    closing_udp_tx: i64,
+    open_tcp_rx: i64,
+    open_tcp_tx: i64,
+    open_udp_rx: i64,
+    open_udp_tx: i64,
+}
+
+impl<'a> AccountRow<'a> {
+    fn new(Change { risen, last }: Change<'a>) -> Self {
+        let [risen_tcp_rx, risen_tcp_tx, risen_udp_rx, risen_udp_tx] = risen;
+        let [closing_tcp_rx, closing_tcp_tx, closing_udp_rx, closing_udp_tx] = four(last.to);
+        let [open_tcp_rx, open_tcp_tx, open_udp_rx, open_udp_tx] = four(last.open);
+        Self {
+            endpoint_id: last.tunnel.endpoint.0,
+            instance_id: text(last.tunnel.instance.as_str()),
+            risen_tcp_rx,
+            risen_tcp_tx,
+            risen_udp_rx,
+            risen_udp_tx,
+            closing_tcp_rx,
+            closing_tcp_tx,
+            closing_udp_rx,
+            closing_udp_tx,
+            open_tcp_rx,
+            open_tcp_tx,
+            open_udp_rx,
+            open_udp_tx,
+        }
+    }
 }
 
 fn store_states(connection: &mut Connection, states: &[(TunnelKey, Option<Box<str>>)], batch_size: usize) -> QueryResult<()> {
@@ -219,6 +225,10 @@ struct CounterEventRow<'a> {
     after_tcp_tx: i64,
     after_udp_rx: i64,
     after_udp_tx: i64,
+    counted_tcp_rx: i64,
+    counted_tcp_tx: i64,
+    counted_udp_rx: i64,
+    counted_udp_tx: i64,
 }
 
 impl<'a> CounterEventRow<'a> {
@@ -237,6 +247,10 @@ impl<'a> CounterEventRow<'a> {
             after_tcp_tx: bigint(event.after.tcp_tx),
             after_udp_rx: bigint(event.after.udp_rx),
             after_udp_tx: bigint(event.after.udp_tx),
+            counted_tcp_rx: bigint(event.counted.tcp_rx),
+            counted_tcp_tx: bigint(event.counted.tcp_tx),
+            counted_udp_rx: bigint(event.counted.udp_rx),
+            counted_udp_tx: bigint(event.counted.udp_tx),
         }
     }
 }

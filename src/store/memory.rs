@@ -2,19 +2,27 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chrono_tz::Tz;
+
 use super::{
-    Committed, CounterEvent, EndpointChange, EventBatch, FlushInfo, HistoryBatch, HistoryRow, LiveChanges, NewEndpoint, Settings,
+    Committed, CounterEvent, EndpointChange, EventBatch, FlushInfo, HistoryBatch, LiveChanges, NewEndpoint, Purge, Settings,
     Store, StoreError, StoreErrorKind, Stored,
 };
 use crate::clock::Timestamp;
 use crate::endpoint::{Endpoint, EndpointHealth};
 use crate::event::{EndpointId, EventKind, InstanceConfig, Record, Sample, TunnelKey, TunnelState};
-use crate::history::merged;
+use crate::history::audit::StoredAccount;
+use crate::history::calendar::Calendar;
+use crate::history::ladder::{Level, TotalRows, TunnelRows, add, place};
 use crate::id::EventId;
 use crate::modes::StorageMode;
 use crate::modes::usage::{Comparison, Usage};
+
+/// Records that one step of a purge looks at.
+const PURGE_STEP: usize = 100;
 
 /// What a call meets instead of success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +57,14 @@ pub struct Tables {
     pub flushes: Vec<Flush>,
     /// Ids of the batches of history that are stored.
     pub history_batches: Vec<EventId>,
-    /// `service_history`.
-    pub history: BTreeMap<(TunnelKey, Timestamp), HistoryRow>,
+    /// `service_history`, `history_hours` and `history_days`, in the order of [`Level::ALL`].
+    pub history: [TunnelRows; 3],
+    /// Totals, likewise.
+    pub history_totals: [TotalRows; 3],
+    /// `history_zones`.
+    pub zones: Vec<(Timestamp, Tz)>,
+    /// `history_accounts`.
+    pub accounts: BTreeMap<TunnelKey, StoredAccount>,
     /// `counter_events`.
     pub counter_events: BTreeMap<(EventId, Box<str>), CounterEvent>,
     /// `history_state`.
@@ -177,6 +191,18 @@ impl Store for MemoryStore {
         })
     }
 
+    fn set_timezone(&mut self, zone: Tz, at: Timestamp) -> Result<(), StoreError> {
+        self.transaction(|inner| {
+            let zones = &mut inner.tables.zones;
+            if zones.last().is_none_or(|(_, known)| *known != zone) {
+                let from = if zones.is_empty() { Timestamp(0) } else { Timestamp(at.minute().0 + Timestamp::MINUTE) };
+                zones.retain(|(known, _)| *known < from);
+                zones.push((from, zone));
+            }
+            Ok(())
+        })
+    }
+
     fn commit_events(&mut self, batch: &EventBatch) -> Result<Committed, StoreError> {
         self.transaction(|inner| {
             let tables = &mut inner.tables;
@@ -263,13 +289,13 @@ impl Store for MemoryStore {
             if tables.history_batches.contains(&batch.id) {
                 return Ok(Committed { skipped: count, ..Committed::default() });
             }
-            for row in &batch.rows {
-                let key = (row.tunnel.clone(), row.minute);
-                let row = match tables.history.remove(&key) {
-                    Some(earlier) if row.merge => merged(earlier, row.clone()),
-                    _ => row.clone(),
-                };
-                tables.history.insert(key, row);
+            let calendar = Calendar::new(tables.zones.iter().copied());
+            let levels = tables.history.iter_mut().zip(&mut tables.history_totals);
+            for (level, (tunnels, totals)) in Level::ALL.into_iter().zip(levels) {
+                add(&place(&batch.rows, level, &calendar), tunnels, totals);
+            }
+            for account in &batch.accounts {
+                tables.accounts.entry(account.tunnel.clone()).or_default().add(account);
             }
             for event in &batch.counter_events {
                 tables.counter_events.insert((event.event, event.kind.clone()), event.clone());
@@ -344,18 +370,36 @@ impl Store for MemoryStore {
         })
     }
 
-    fn remove_endpoint(&mut self, id: EndpointId, purge: bool, _: Timestamp) -> Result<(), StoreError> {
+    fn purge(&mut self, id: EndpointId, from: Purge) -> Result<Purge, StoreError> {
+        self.transaction(|inner| {
+            let tables = &mut inner.tables;
+            if let Purge::Events(done) = from {
+                let ahead = tables.records.range((Bound::Excluded(EventId(done)), Bound::Unbounded));
+                let step: Vec<EventId> = ahead.map(|(id, _)| *id).take(PURGE_STEP).collect();
+                if let Some(last) = step.last() {
+                    tables.records.retain(|at, record| at.0 <= done || at > last || record.endpoint() != id);
+                    return Ok(Purge::Events(last.0));
+                }
+            }
+            for rows in &mut tables.history {
+                rows.retain(|(tunnel, _), _| tunnel.endpoint != id);
+            }
+            for rows in &mut tables.history_totals {
+                rows.retain(|(endpoint, _), _| *endpoint != id);
+            }
+            tables.accounts.retain(|tunnel, _| tunnel.endpoint != id);
+            tables.counter_events.retain(|_, event| event.tunnel.endpoint != id);
+            Ok(Purge::Done)
+        })
+    }
+
+    fn remove_endpoint(&mut self, id: EndpointId) -> Result<(), StoreError> {
         self.transaction(|inner| {
             let tables = &mut inner.tables;
             tables.endpoints.remove(&id);
             tables.configs.retain(|tunnel, _| tunnel.endpoint != id);
             tables.samples.retain(|tunnel, _| tunnel.endpoint != id);
             tables.history_states.retain(|tunnel, _| tunnel.endpoint != id);
-            if purge {
-                tables.records.retain(|_, record| record.endpoint() != id);
-                tables.history.retain(|(tunnel, _), _| tunnel.endpoint != id);
-                tables.counter_events.retain(|_, event| event.tunnel.endpoint != id);
-            }
             Ok(())
         })
     }

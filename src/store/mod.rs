@@ -14,7 +14,9 @@ mod endpoints;
 mod events;
 mod flushes;
 mod history;
+mod import;
 mod insert_events;
+mod ladder;
 mod live;
 mod lock;
 mod migrate;
@@ -23,12 +25,15 @@ pub mod pool;
 mod purge;
 mod read;
 mod read_events;
+mod read_export;
 mod read_flushes;
+mod read_ladder;
 mod read_storage;
 mod schema;
 mod single;
 mod upsert_state;
 mod written_bytes;
+mod zones;
 
 pub mod memory;
 
@@ -36,25 +41,33 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::endpoint::{ApiKey, Endpoint, EndpointHealth};
 use crate::event::{Counters, EndpointId, InstanceConfig, Record, Sample, TunnelKey, TunnelState};
+use crate::history::InTotals;
+use crate::history::figures::Figures;
 use crate::id::EventId;
 use crate::modes::StorageMode;
 use crate::modes::usage::{Comparison, Usage};
 
 pub use backup::{BackupError, Copied, Lineage, Restored, back_up, beside, restore};
 pub use check::DatabaseReport;
+pub(crate) use connection::sqlite_uri;
 pub use connection::{DatabaseUrl, postgres_parts};
 use diesel_store::Writing;
 pub use diesel_store::{BATCH_SIZE_MAX, DieselStore};
+pub use import::{Import, Imported, Kept, import};
 pub use lock::FileLock;
 pub use migrate::migrate;
+pub use purge::Purge;
 pub use read::{EndpointRecord, ReadConnection, TunnelFilter, TunnelRecord};
 pub use read_events::{EventFilter, EventPage, EventRecord, FlushSpan, SCANNED_ROWS_MAX, received_at};
+pub use read_export::{HistoryPage, HistoryPlace};
 pub use read_flushes::{FlushRecord, GapRecord};
+pub use read_ladder::{DayTraffic, StoredBatches, Stretch};
 pub use read_storage::{StorageRecord, TableRecord};
 
 /// Why a batch was cut.
@@ -139,45 +152,32 @@ pub struct Overlap {
     pub compare: bool,
 }
 
-/// A row of `service_history`: one tunnel, one minute.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A minute of one tunnel, or a part of one: it is added to what is stored of that minute, in `service_history` and on each
+/// level above.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryRow {
     /// Tunnel.
     pub tunnel: TunnelKey,
     /// Start of the minute, by time of receipt.
     pub minute: Timestamp,
-    /// Bytes moved since the sample before, by counter.
-    pub delta: Counters,
-    /// Mean, lowest and highest ping in ms over the samples that had one.
-    pub ping: Option<PingStats>,
-    /// Last value, where there was one.
-    pub pool: Option<i32>,
-    /// Last value, where there was one.
-    pub tcps: Option<i32>,
-    /// Last value, where there was one.
-    pub udps: Option<i32>,
-    /// Bytes per second received (TCP and UDP) over the time that the samples cover; `None` if they cover none.
-    pub speed_in: Option<f64>,
-    /// Bytes per second sent, likewise.
-    pub speed_out: Option<f64>,
-    /// Samples in the window.
-    pub record_count: i32,
-    /// Samples that the learnt interval lets expect, 0 while it is not known.
-    pub expected_count: i32,
-    /// The stored row of this minute, if there is one, is a part to be added to and not an older version of this
-    /// row: the wall clock was set back over it.
-    pub merge: bool,
+    /// What was counted in it.
+    pub figures: Figures,
+    /// Whose totals it is a part of.
+    pub in_totals: InTotals,
 }
 
-/// Ping over the samples of a window, in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PingStats {
-    /// Mean.
-    pub mean: f64,
-    /// Lowest.
-    pub min: i32,
-    /// Highest.
-    pub max: i32,
+/// What the counters of a tunnel did since the batch before. Added to `history_accounts`, from which it is proved that history
+/// adds up (see [`crate::history::audit`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Tunnel.
+    pub tunnel: TunnelKey,
+    /// Counters as of the batch before, or as they were first seen.
+    pub from: Counters,
+    /// Counters as of the last sample that the batch contains.
+    pub to: Counters,
+    /// What was counted and is not in any row yet: the open window's part.
+    pub open: Counters,
 }
 
 /// Something about a counter that is not plain growth: a row of `counter_events`.
@@ -195,6 +195,8 @@ pub struct CounterEvent {
     pub before: Counters,
     /// Counters after.
     pub after: Counters,
+    /// What the step counted.
+    pub counted: Counters,
 }
 
 /// What the HistoryWorkerActor hands over: rows, and the state that makes it able to go on after `through`.
@@ -212,6 +214,8 @@ pub struct HistoryBatch {
     pub counter_events: Vec<CounterEvent>,
     /// For each tunnel that changed since the batch before, the worker's state as JSON; `None` where it is gone.
     pub states: Vec<(TunnelKey, Option<Box<str>>)>,
+    /// What the counters did, in order: of tunnels that are gone, then of those that changed.
+    pub accounts: Vec<Account>,
 }
 
 /// What changed in live state since the last sync; only that.
@@ -327,6 +331,13 @@ pub trait Store: Send + 'static {
     /// Any [`StoreError`].
     fn load(&mut self) -> Result<Stored, StoreError>;
 
+    /// Cuts hours and days in this time zone from the next full minute after `at` on. The first zone that a database gets
+    /// applies to all that is in it.
+    ///
+    /// # Errors
+    /// As [`Store::commit_events`].
+    fn set_timezone(&mut self, zone: Tz, at: Timestamp) -> Result<(), StoreError>;
+
     /// Stores records and their `flushes` row. Ids that are there already are skipped and counted. A row that the
     /// database refuses for itself goes to `quarantine` and the others are stored.
     ///
@@ -357,8 +368,8 @@ pub trait Store: Send + 'static {
     /// Changes the number of rows per statement from the next call on.
     fn set_batch_size(&mut self, rows: usize);
 
-    /// Stores history rows, counter events, states and their `flushes` row. A batch whose id is in `flushes` already
-    /// is not stored again: its rows count as skipped.
+    /// Adds history rows on every level, and stores counter events, states, accounts and their `flushes` row. A batch whose
+    /// id is in `flushes` already is not stored again: its rows count as skipped.
     ///
     /// # Errors
     /// As [`Store::commit_events`].
@@ -382,12 +393,18 @@ pub trait Store: Send + 'static {
     /// [`StoreErrorKind::Refused`] if there is no such endpoint or the master id is taken, else as above.
     fn change_endpoint(&mut self, id: EndpointId, change: &EndpointChange, at: Timestamp) -> Result<(), StoreError>;
 
-    /// Removes an endpoint and its live tunnels. Its events, history and gaps stay until they expire, or go with
-    /// `purge`.
+    /// Deletes a part of what an endpoint left behind (events, history, gaps, counter events, quarantine) and says how far it
+    /// came. Called again until [`Purge::Done`], with what it returned last; others can write in between.
     ///
     /// # Errors
     /// As [`Store::commit_events`].
-    fn remove_endpoint(&mut self, id: EndpointId, purge: bool, at: Timestamp) -> Result<(), StoreError>;
+    fn purge(&mut self, id: EndpointId, from: Purge) -> Result<Purge, StoreError>;
+
+    /// Removes an endpoint and its live tunnels. Its events, history and gaps stay until they expire.
+    ///
+    /// # Errors
+    /// As [`Store::commit_events`].
+    fn remove_endpoint(&mut self, id: EndpointId) -> Result<(), StoreError>;
 }
 
 /// What kind of failure a call met, which decides what is done.

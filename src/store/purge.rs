@@ -1,11 +1,12 @@
 //! Deleting what an endpoint left behind, in steps: one transaction of millions of rows would hold the write lock for
-//! minutes and grow the write-ahead log to the size of the table.
+//! minutes and grow the write-ahead log to the size of the table. Between two steps others write.
 
 use diesel::sql_types::{BigInt, Integer};
 use diesel::{BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, RunQueryDsl, sql_query};
 
 use super::connection::{Connection, on};
-use super::schema::{counter_events, endpoint_sse, gaps, quarantine};
+use super::ladder::Table;
+use super::schema::{counter_events, endpoint_sse, gaps, history_accounts, history_imports, quarantine};
 use crate::event::EndpointId;
 
 /// Rows that one step looks at: some tens of milliseconds.
@@ -13,7 +14,7 @@ const STEP_ROWS: i64 = 10_000;
 
 /// How far a purge has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub enum Purge {
     /// Events up to this id are done.
     Events(i64),
     /// All events are, history is not.
@@ -22,44 +23,51 @@ pub(super) enum Progress {
     Done,
 }
 
-impl Progress {
-    pub(super) const START: Self = Self::Events(i64::MIN);
+impl Purge {
+    /// Nothing is done.
+    pub const START: Self = Self::Events(i64::MIN);
 }
 
 /// One step, inside a transaction of its own.
-pub(super) fn step(connection: &mut Connection, id: EndpointId, progress: Progress) -> QueryResult<Progress> {
+pub(super) fn step(connection: &mut Connection, id: EndpointId, progress: Purge) -> QueryResult<Purge> {
     match progress {
-        Progress::Events(done) => events(connection, id, done),
-        Progress::History => history(connection, id),
-        Progress::Done => Ok(Progress::Done),
+        Purge::Events(done) => events(connection, id, done),
+        Purge::History => history(connection, id),
+        Purge::Done => Ok(Purge::Done),
     }
 }
 
 /// `endpoint_sse` has no index by endpoint, so the step walks the key.
-fn events(connection: &mut Connection, id: EndpointId, done: i64) -> QueryResult<Progress> {
+fn events(connection: &mut Connection, id: EndpointId, done: i64) -> QueryResult<Purge> {
     let ahead = endpoint_sse::table.filter(endpoint_sse::id.gt(done)).order(endpoint_sse::id).select(endpoint_sse::id);
     let last: Option<i64> = on!(&mut *connection, c => ahead.offset(STEP_ROWS - 1).first(c).optional())?;
     let range = endpoint_sse::table.filter(endpoint_sse::id.gt(done).and(endpoint_sse::id.le(last.unwrap_or(i64::MAX))));
     on!(connection, c => diesel::delete(range.filter(endpoint_sse::endpoint_id.eq(id.0))).execute(c))?;
-    Ok(last.map_or(Progress::History, Progress::Events))
+    Ok(last.map_or(Purge::History, Purge::Events))
 }
 
-fn history(connection: &mut Connection, id: EndpointId) -> QueryResult<Progress> {
-    // Diesel has no rows of columns in `IN`. Both databases take `$1`.
-    let query = sql_query(
-        "DELETE FROM service_history WHERE endpoint_id = $1 AND (instance_id, record_time) IN \
-         (SELECT instance_id, record_time FROM service_history WHERE endpoint_id = $1 ORDER BY instance_id, record_time LIMIT $2)",
-    )
-    .bind::<Integer, _>(id.0)
-    .bind::<BigInt, _>(STEP_ROWS);
-    let deleted = on!(&mut *connection, c => query.execute(c))?;
-    if deleted > 0 {
-        return Ok(Progress::History);
+/// The tables of the ladder one after the other, and the accounts with the last of their rows. The fleet's totals keep what
+/// they counted.
+fn history(connection: &mut Connection, id: EndpointId) -> QueryResult<Purge> {
+    for table in Table::ALL {
+        // Diesel has no rows of columns in `IN`. Both databases take `$1`.
+        let (name, key) = (table.name, if table.totals { "record_time" } else { "instance_id, record_time" });
+        let query = sql_query(format!(
+            "DELETE FROM {name} WHERE endpoint_id = $1 AND ({key}) IN \
+             (SELECT {key} FROM {name} WHERE endpoint_id = $1 ORDER BY {key} LIMIT $2)"
+        ))
+        .bind::<Integer, _>(id.0)
+        .bind::<BigInt, _>(STEP_ROWS);
+        if on!(&mut *connection, c => query.execute(c))? > 0 {
+            return Ok(Purge::History);
+        }
     }
     on!(connection, c => {
+        diesel::delete(history_accounts::table.filter(history_accounts::endpoint_id.eq(id.0))).execute(c)?;
+        diesel::delete(history_imports::table.filter(history_imports::endpoint_id.eq(id.0))).execute(c)?;
         diesel::delete(counter_events::table.filter(counter_events::endpoint_id.eq(id.0))).execute(c)?;
         diesel::delete(gaps::table.filter(gaps::endpoint_id.eq(id.0))).execute(c)?;
         diesel::delete(quarantine::table.filter(quarantine::endpoint_id.eq(id.0))).execute(c)?;
     });
-    Ok(Progress::Done)
+    Ok(Purge::Done)
 }

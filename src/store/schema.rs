@@ -17,6 +17,10 @@ diesel::table! {
         after_tcp_tx -> Int8,
         after_udp_rx -> Int8,
         after_udp_tx -> Int8,
+        counted_tcp_rx -> Int8,
+        counted_tcp_tx -> Int8,
+        counted_udp_rx -> Int8,
+        counted_udp_tx -> Int8,
     }
 }
 
@@ -104,10 +108,182 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
+    history_accounts (endpoint_id, instance_id) {
+        endpoint_id -> Int4,
+        instance_id -> Text,
+        risen_tcp_rx -> Int8,
+        risen_tcp_tx -> Int8,
+        risen_udp_rx -> Int8,
+        risen_udp_tx -> Int8,
+        closing_tcp_rx -> Int8,
+        closing_tcp_tx -> Int8,
+        closing_udp_rx -> Int8,
+        closing_udp_tx -> Int8,
+        open_tcp_rx -> Int8,
+        open_tcp_tx -> Int8,
+        open_udp_rx -> Int8,
+        open_udp_tx -> Int8,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    history_day_totals (endpoint_id, record_time) {
+        endpoint_id -> Int4,
+        record_time -> Int8,
+        delta_tcp_in -> Int8,
+        delta_tcp_out -> Int8,
+        delta_udp_in -> Int8,
+        delta_udp_out -> Int8,
+        avg_ping -> Nullable<Float8>,
+        min_ping -> Nullable<Int4>,
+        max_ping -> Nullable<Int4>,
+        avg_pool -> Nullable<Int4>,
+        avg_tcps -> Nullable<Int4>,
+        avg_udps -> Nullable<Int4>,
+        avg_speed_in -> Nullable<Float8>,
+        avg_speed_out -> Nullable<Float8>,
+        record_count -> Int4,
+        expected_count -> Int4,
+        ping_count -> Int4,
+        covered_ms -> Int8,
+        tunnels -> Int4,
+        zone_changed -> Bool,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    history_days (endpoint_id, instance_id, record_time) {
+        endpoint_id -> Int4,
+        instance_id -> Text,
+        record_time -> Int8,
+        delta_tcp_in -> Int8,
+        delta_tcp_out -> Int8,
+        delta_udp_in -> Int8,
+        delta_udp_out -> Int8,
+        avg_ping -> Nullable<Float8>,
+        min_ping -> Nullable<Int4>,
+        max_ping -> Nullable<Int4>,
+        avg_pool -> Nullable<Int4>,
+        avg_tcps -> Nullable<Int4>,
+        avg_udps -> Nullable<Int4>,
+        avg_speed_in -> Nullable<Float8>,
+        avg_speed_out -> Nullable<Float8>,
+        record_count -> Int4,
+        expected_count -> Int4,
+        ping_count -> Int4,
+        covered_ms -> Int8,
+        zone_changed -> Bool,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    history_hour_totals (endpoint_id, record_time) {
+        endpoint_id -> Int4,
+        record_time -> Int8,
+        delta_tcp_in -> Int8,
+        delta_tcp_out -> Int8,
+        delta_udp_in -> Int8,
+        delta_udp_out -> Int8,
+        avg_ping -> Nullable<Float8>,
+        min_ping -> Nullable<Int4>,
+        max_ping -> Nullable<Int4>,
+        avg_pool -> Nullable<Int4>,
+        avg_tcps -> Nullable<Int4>,
+        avg_udps -> Nullable<Int4>,
+        avg_speed_in -> Nullable<Float8>,
+        avg_speed_out -> Nullable<Float8>,
+        record_count -> Int4,
+        expected_count -> Int4,
+        ping_count -> Int4,
+        covered_ms -> Int8,
+        tunnels -> Int4,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    history_hours (endpoint_id, instance_id, record_time) {
+        endpoint_id -> Int4,
+        instance_id -> Text,
+        record_time -> Int8,
+        delta_tcp_in -> Int8,
+        delta_tcp_out -> Int8,
+        delta_udp_in -> Int8,
+        delta_udp_out -> Int8,
+        avg_ping -> Nullable<Float8>,
+        min_ping -> Nullable<Int4>,
+        max_ping -> Nullable<Int4>,
+        avg_pool -> Nullable<Int4>,
+        avg_tcps -> Nullable<Int4>,
+        avg_udps -> Nullable<Int4>,
+        avg_speed_in -> Nullable<Float8>,
+        avg_speed_out -> Nullable<Float8>,
+        record_count -> Int4,
+        expected_count -> Int4,
+        ping_count -> Int4,
+        covered_ms -> Int8,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    history_imports (endpoint_id, instance_id) {
+        endpoint_id -> Int4,
+        instance_id -> Text,
+        through -> Int8,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    history_minute_totals (endpoint_id, record_time) {
+        endpoint_id -> Int4,
+        record_time -> Int8,
+        delta_tcp_in -> Int8,
+        delta_tcp_out -> Int8,
+        delta_udp_in -> Int8,
+        delta_udp_out -> Int8,
+        avg_ping -> Nullable<Float8>,
+        min_ping -> Nullable<Int4>,
+        max_ping -> Nullable<Int4>,
+        avg_pool -> Nullable<Int4>,
+        avg_tcps -> Nullable<Int4>,
+        avg_udps -> Nullable<Int4>,
+        avg_speed_in -> Nullable<Float8>,
+        avg_speed_out -> Nullable<Float8>,
+        record_count -> Int4,
+        expected_count -> Int4,
+        ping_count -> Int4,
+        covered_ms -> Int8,
+        tunnels -> Int4,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     history_state (endpoint_id, instance_id) {
         endpoint_id -> Int4,
         instance_id -> Text,
         state -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    history_zones (from_time) {
+        from_time -> Int8,
+        timezone -> Text,
     }
 }
 
@@ -152,6 +328,15 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
+    retention_floors (table_name) {
+        table_name -> Text,
+        floor -> Int8,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     service_history (endpoint_id, instance_id, record_time) {
         endpoint_id -> Int4,
         instance_id -> Text,
@@ -170,6 +355,8 @@ diesel::table! {
         avg_speed_out -> Nullable<Float8>,
         record_count -> Int4,
         expected_count -> Int4,
+        ping_count -> Int4,
+        covered_ms -> Int8,
     }
 }
 
@@ -233,9 +420,18 @@ diesel::allow_tables_to_appear_in_same_query!(
     endpoints,
     flushes,
     gaps,
+    history_accounts,
+    history_day_totals,
+    history_days,
+    history_hour_totals,
+    history_hours,
+    history_imports,
+    history_minute_totals,
     history_state,
+    history_zones,
     mode_usage,
     quarantine,
+    retention_floors,
     service_history,
     settings,
     tunnel_config,

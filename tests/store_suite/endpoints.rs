@@ -2,7 +2,7 @@
 
 use tidegate::endpoint::{ApiKey, EndpointHealth, EndpointStatus, TlsPolicy};
 use tidegate::event::{EndpointId, Event, Record};
-use tidegate::store::{EndpointChange, LiveChanges, Store, StoreErrorKind};
+use tidegate::store::{EndpointChange, LiveChanges, Purge, Store, StoreErrorKind};
 
 use crate::postgres::TestDatabase;
 use crate::sample::{NOON, at, batch, endpoint, gap, history, minute, open, update};
@@ -67,9 +67,14 @@ pub fn what_an_endpoint_left_behind_stays_or_is_purged(database: &TestDatabase) 
     store.commit_events(&batch(mixed.chain([Record::Gap(gap(25_001))]).collect())).unwrap();
     store.commit_history(&history(25_002, 25_000, (0..30).map(|n| minute("aaaa0001", n)).collect())).unwrap();
     let left = "SELECT (SELECT count(*) FROM endpoint_sse) + (SELECT count(*) FROM service_history) + (SELECT count(*) FROM gaps) AS value";
-    store.remove_endpoint(tokyo, false, NOON).unwrap();
+    store.remove_endpoint(tokyo).unwrap();
     assert_eq!(database.number(left), 25_031);
-    store.remove_endpoint(tokyo, true, NOON).unwrap();
+    let (mut progress, mut steps) = (Purge::START, 0);
+    while progress != Purge::Done {
+        progress = store.purge(tokyo, progress).unwrap();
+        steps += 1;
+    }
+    assert!(steps > 3, "{steps} steps: others write in between");
     assert_eq!(database.number(left), 5_000);
     assert_eq!(database.number("SELECT count(*) AS value FROM endpoint_sse WHERE endpoint_id = 2"), 5_000);
 }

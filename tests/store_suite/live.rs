@@ -36,8 +36,8 @@ pub fn a_removed_tunnel_is_gone_and_a_removed_endpoint_does_not_come_back(databa
     store.sync_live(&live_changes("aaaa0002", 1, 2)).unwrap();
     store.sync_live(&LiveChanges { removed: vec![(tunnel("aaaa0001"), NOON)], ..LiveChanges::default() }).unwrap();
     assert_eq!(database.texts("SELECT instance_id AS value FROM tunnels"), ["aaaa0002"]);
-    store.remove_endpoint(id, false, NOON).unwrap();
-    store.remove_endpoint(id, false, NOON).unwrap();
+    store.remove_endpoint(id).unwrap();
+    store.remove_endpoint(id).unwrap();
     // A sync that was on its way.
     let mut late = live_changes("aaaa0002", 9, 9);
     late.endpoints = vec![(id, EndpointHealth::default())];

@@ -1,18 +1,17 @@
 //! Records, batches and endpoints as the store gets them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidegate::clock::{SystemClock, Timestamp};
 use tidegate::endpoint::{ApiKey, TlsPolicy};
 use tidegate::event::{
     Counters, EndpointId, Event, EventKind, Gap, InstanceConfig, InstanceId, Peer, Record, Sample, Status, TunnelKey,
 };
+use tidegate::history::InTotals;
+use tidegate::history::figures::{Figures, Ping};
 use tidegate::id::EventId;
 use tidegate::redact::Redacted;
-use tidegate::store::{
-    DieselStore, EventBatch, FlushCause, FlushInfo, HistoryBatch, HistoryRow, LiveChanges, NewEndpoint, PingStats,
-};
+use tidegate::store::{DieselStore, EventBatch, FlushCause, FlushInfo, HistoryBatch, HistoryRow, LiveChanges, NewEndpoint};
 
 use crate::postgres::TestDatabase;
 
@@ -21,7 +20,7 @@ pub const NOON: Timestamp = Timestamp(1_795_435_200_000_000);
 
 /// Noon and so many seconds.
 pub fn at(second: i64) -> Timestamp {
-    NOON.plus(Duration::from_secs(second.unsigned_abs()))
+    Timestamp(NOON.0 + second * Timestamp::SECOND)
 }
 
 /// A store with 100 rows per statement.
@@ -103,7 +102,7 @@ pub fn batch(records: Vec<Record>) -> EventBatch {
 
 pub fn history(id: i64, through: i64, rows: Vec<HistoryRow>) -> HistoryBatch {
     let (id, through) = (EventId(id), EventId(through));
-    HistoryBatch { id, info: info(), through, rows, counter_events: Vec::new(), states: Vec::new() }
+    HistoryBatch { id, info: info(), through, rows, counter_events: Vec::new(), states: Vec::new(), accounts: Vec::new() }
 }
 
 /// A row of the minute that many minutes after noon.
@@ -111,16 +110,17 @@ pub fn minute(instance: &str, minute: i64) -> HistoryRow {
     HistoryRow {
         tunnel: tunnel(instance),
         minute: at(minute * 60),
-        delta: Counters { tcp_rx: 1, tcp_tx: 2, udp_rx: 3, udp_tx: 4 },
-        ping: Some(PingStats { mean: 3.5, min: 2, max: 9 }),
-        pool: Some(8),
-        tcps: Some(1),
-        udps: Some(0),
-        speed_in: Some(12.4),
-        speed_out: None,
-        record_count: 12,
-        expected_count: 12,
-        merge: false,
+        figures: Figures {
+            delta: Counters { tcp_rx: 1, tcp_tx: 2, udp_rx: 3, udp_tx: 4 },
+            covered_ms: 60_000,
+            ping: Some(Ping { sum: 42, count: 12, min: 2, max: 9 }),
+            pool: Some(8),
+            tcps: Some(1),
+            udps: Some(0),
+            record_count: 12,
+            expected_count: 12,
+        },
+        in_totals: InTotals::BOTH,
     }
 }
 

@@ -109,6 +109,7 @@ impl BufferActor {
                 }
                 Effect::Appended { kept, refused } => {
                     self.short_of_room = matches!(refused, Some(Refused::JournalFull | Refused::DiskFull));
+                    self.tell_whether_refusing(refused.is_some());
                     self.acknowledge(kept, refused);
                 }
                 Effect::History { no, batch } => {
@@ -116,6 +117,7 @@ impl BufferActor {
                     if no.is_some() {
                         history_written = history_written.max(batch.through);
                     }
+                    self.history_was_written();
                     self.buffer.push_history(no, batch, now);
                     self.acknowledge_history();
                 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use actix::{ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
+use actix::{
+    ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler, Message, ResponseActFuture, ResponseFuture, WrapFuture,
+};
 use futures_util::future::LocalBoxFuture;
 use log::info;
 
@@ -73,6 +75,24 @@ fn stopping() -> ChangeError {
 }
 
 impl EndpointsActor {
+    fn find_to_change(&self, name: &str) -> Result<EndpointId, ChangeError> {
+        match self.followed.values().find(|followed| followed.endpoint.name == name) {
+            None => Err(ChangeError::NotFound(name.to_owned())),
+            Some(followed) if followed.removing => Err(ChangeError::Conflict(format!("endpoint `{name}` is being removed"))),
+            Some(followed) => Ok(followed.endpoint.id),
+        }
+    }
+
+    fn may_be_new(&self, name: &str) -> Result<(), ChangeError> {
+        if self.stopping {
+            return Err(stopping());
+        }
+        if self.followed.values().any(|followed| followed.endpoint.name == name) {
+            return Err(ChangeError::Conflict(format!("an endpoint named `{name}` exists already")));
+        }
+        valid_name(name).map_err(|error| ChangeError::Conflict(error.to_string()))
+    }
+
     /// Puts a stored change into effect. The future resolves when a stream that had to stop is drained.
     fn change(&mut self, ctx: &mut Context<Self>, id: EndpointId, change: EndpointChange) -> Option<LocalBoxFuture<'static, ()>> {
         let followed = self.followed.get_mut(&id)?;
@@ -113,41 +133,55 @@ impl EndpointsActor {
 }
 
 impl Handler<Add> for EndpointsActor {
-    type Result = AtomicResponse<Self, Result<EndpointId, ChangeError>>;
+    type Result = ResponseFuture<Result<EndpointId, ChangeError>>;
 
-    fn handle(&mut self, Add(new): Add, _: &mut Self::Context) -> Self::Result {
-        let taken = self.find(&new.name).is_ok();
-        let transport = self.setup.transport.clone();
-        let add = self.setup.add.clone();
+    /// Asks the master who it is, beside everything else: one that hangs holds up nobody.
+    fn handle(&mut self, Add(new): Add, ctx: &mut Self::Context) -> Self::Result {
+        if let Err(refused) = self.may_be_new(&new.name) {
+            return Box::pin(async { Err(refused) });
+        }
+        let (me, transport) = (ctx.address(), self.setup.transport.clone());
         let target = Target { url: new.url.clone(), api_key: new.api_key.clone(), tls: new.tls.clone() };
-        let checked = async move {
-            if taken {
-                return Err(ChangeError::Conflict(format!("an endpoint named `{}` exists already", new.name)));
-            }
-            valid_name(&new.name).map_err(|error| ChangeError::Conflict(error.to_string()))?;
+        Box::pin(async move {
             // A master that cannot be reached now is told apart when it can.
             let answer = tokio::time::timeout(IDENTIFY_WITHIN, transport.get(&target, "/instances")).await;
-            Ok((new, answer.ok().and_then(Result::ok).and_then(|body| crate::wire::master_id(&body))))
+            let master_id = answer.ok().and_then(Result::ok).and_then(|body| crate::wire::master_id(&body));
+            me.send(AddIdentified { new, master_id }).await.map_err(|_| stopping())?
+        })
+    }
+}
+
+/// The second half of an [`Add`]: the master has told its id, or could not.
+#[derive(Message)]
+#[rtype(result = "Result<EndpointId, ChangeError>")]
+struct AddIdentified {
+    new: NewEndpoint,
+    master_id: Option<String>,
+}
+
+impl Handler<AddIdentified> for EndpointsActor {
+    type Result = AtomicResponse<Self, Result<EndpointId, ChangeError>>;
+
+    fn handle(&mut self, AddIdentified { new, master_id }: AddIdentified, _: &mut Self::Context) -> Self::Result {
+        let twin = master_id.as_deref().and_then(|master_id| self.twin_of(EndpointId::default(), master_id));
+        let refused = match twin {
+            Some(twin) => Err(ChangeError::Conflict(format!("this master is followed already, as endpoint `{twin}`"))),
+            None => self.may_be_new(&new.name),
         };
-        AtomicResponse::new(Box::pin(checked.into_actor(self).then(move |checked, actor: &mut Self, _| {
-            let refused = checked.and_then(|(new, master_id)| {
-                match master_id.as_deref().and_then(|master_id| actor.twin_of(EndpointId::default(), master_id)) {
-                    Some(twin) => Err(ChangeError::Conflict(format!("this master is followed already, as endpoint `{twin}`"))),
-                    None => Ok(new),
-                }
-            });
-            async move {
-                let new = refused?;
-                let id = add.send(AddEndpoint(new.clone())).await.map_err(|_| stopping())??;
-                Ok((id, new))
+        let add = self.setup.add.clone();
+        let stored = async move {
+            refused?;
+            let id = add.send(AddEndpoint(new.clone())).await.map_err(|_| stopping())??;
+            Ok((id, new))
+        };
+        AtomicResponse::new(Box::pin(stored.into_actor(self).map(|stored: Result<_, ChangeError>, actor, ctx| {
+            let (id, NewEndpoint { name, url, api_key, tls, log_events }) = stored?;
+            info!("endpoint {name}: added");
+            actor.follow(ctx, Endpoint { id, name, url, api_key, tls, paused: false, log_events, master_id: None });
+            if let Some(master_id) = master_id {
+                actor.learn_id(ctx, id, master_id);
             }
-            .into_actor(actor)
-            .map(|added: Result<_, ChangeError>, actor, ctx| {
-                let (id, NewEndpoint { name, url, api_key, tls, log_events }) = added?;
-                info!("endpoint {name}: added");
-                actor.follow(ctx, Endpoint { id, name, url, api_key, tls, paused: false, log_events, master_id: None });
-                Ok(id)
-            })
+            Ok(id)
         })))
     }
 }
@@ -156,7 +190,7 @@ impl Handler<Change> for EndpointsActor {
     type Result = AtomicResponse<Self, Result<(), ChangeError>>;
 
     fn handle(&mut self, Change { name, change }: Change, _: &mut Self::Context) -> Self::Result {
-        let id = self.find(&name);
+        let id = self.find_to_change(&name);
         let store = self.setup.change.clone();
         let stored = async move {
             let id = id?;
@@ -181,13 +215,17 @@ impl Handler<Change> for EndpointsActor {
 }
 
 impl Handler<Remove> for EndpointsActor {
-    type Result = AtomicResponse<Self, Result<(), ChangeError>>;
+    type Result = ResponseActFuture<Self, Result<(), ChangeError>>;
 
     fn handle(&mut self, Remove { name, purge }: Remove, _: &mut Self::Context) -> Self::Result {
-        let id = match self.find(&name) {
+        let id = match self.find_to_change(&name) {
             Ok(id) => id,
-            Err(error) => return AtomicResponse::new(Box::pin(actix::fut::ready(Err(error)))),
+            Err(error) => return Box::pin(actix::fut::ready(Err(error))),
         };
+        // A purge takes minutes, in which everything else goes on.
+        if let Some(followed) = self.followed.get_mut(&id) {
+            followed.removing = true;
+        }
         let stopped = self.stop(id);
         let EndpointsSetup { remove, forget, forget_history, cut_windows, flush_now, .. } = &self.setup;
         let (remove, forget, forget_history) = (remove.clone(), forget.clone(), forget_history.clone());
@@ -208,7 +246,7 @@ impl Handler<Remove> for EndpointsActor {
             forget_history.send(history_worker::Forget(id)).await.map_err(|_| stopping())?;
             Ok(())
         };
-        AtomicResponse::new(Box::pin(removed.into_actor(self).map(move |removed, actor, ctx| {
+        Box::pin(removed.into_actor(self).map(move |removed, actor, ctx| {
             match &removed {
                 Ok(()) => {
                     actor.followed.remove(&id);
@@ -216,16 +254,20 @@ impl Handler<Remove> for EndpointsActor {
                         all.remove(&id);
                     });
                     // It may have been the twin for which another one was stopped.
-                    let idle = actor.followed.iter().filter(|(_, other)| other.ingest.is_none() && !other.endpoint.paused);
-                    for other in idle.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    for other in actor.followed.keys().copied().collect::<Vec<_>>() {
                         actor.connect(ctx, other);
                     }
                     info!("endpoint {name}: removed{}", if purge { ", with its events and history" } else { "" });
                 }
                 // It is still stored: go on following it.
-                Err(_) => actor.connect(ctx, id),
+                Err(_) => {
+                    if let Some(followed) = actor.followed.get_mut(&id) {
+                        followed.removing = false;
+                    }
+                    actor.connect(ctx, id);
+                }
             }
             removed
-        })))
+        }))
     }
 }

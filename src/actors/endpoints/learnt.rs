@@ -74,6 +74,17 @@ impl EndpointsActor {
         }));
     }
 
+    /// Keeps a master's id. That of a capture is nobody's.
+    pub(super) fn learn_id(&mut self, ctx: &mut Context<Self>, endpoint: EndpointId, master_id: String) {
+        if !self.setup.keep_what_masters_tell {
+            return;
+        }
+        let Some(followed) = self.followed.get_mut(&endpoint) else { return };
+        followed.endpoint.master_id = Some(master_id.clone());
+        followed.unstored.master_id = Some(master_id);
+        self.store_learnt(ctx, endpoint);
+    }
+
     pub(super) fn twin_of(&self, id: EndpointId, master_id: &str) -> Option<&str> {
         let twin = self
             .followed
@@ -123,10 +134,7 @@ impl Handler<Identified> for EndpointsActor {
             }));
             return;
         }
-        let Some(followed) = self.followed.get_mut(&endpoint) else { return };
-        followed.endpoint.master_id = Some(master_id.clone());
-        followed.unstored.master_id = Some(master_id);
-        self.store_learnt(ctx, endpoint);
+        self.learn_id(ctx, endpoint, master_id);
     }
 }
 

@@ -3,12 +3,12 @@
 use actix::{Handler, Message, ResponseFuture};
 use tokio::sync::oneshot;
 
-use super::{FlushActor, Outcome, owed};
+use super::{FlushActor, Outcome, answered};
 use crate::clock::Timestamp;
 use crate::event::EndpointId;
 use crate::modes::StorageMode;
 use crate::modes::usage::Usage;
-use crate::store::{EndpointChange, NewEndpoint, Settings, Store, StoreError};
+use crate::store::{EndpointChange, NewEndpoint, Purge, Settings, Store, StoreError};
 
 /// Make an endpoint. Sent by the EndpointsActor, which passes a failure on to who asked.
 #[derive(Debug, Message)]
@@ -38,8 +38,40 @@ pub struct RemoveEndpoint {
 pub(super) enum Definition {
     Add(NewEndpoint, oneshot::Sender<Result<EndpointId, StoreError>>),
     Change(ChangeEndpoint, oneshot::Sender<Result<(), StoreError>>),
-    Remove(RemoveEndpoint, oneshot::Sender<Result<(), StoreError>>),
+    Remove(EndpointId, oneshot::Sender<Result<(), StoreError>>),
     Keep(Settings, Vec<(StorageMode, Usage)>, Option<oneshot::Sender<Result<(), StoreError>>>),
+}
+
+/// An endpoint whose events and history are being deleted, step by step. The endpoint itself goes last, so that a purge that
+/// was interrupted can be asked for again.
+pub(super) struct Purging {
+    id: EndpointId,
+    progress: Purge,
+    reply: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl Purging {
+    pub(super) fn step(mut self, store: &mut dyn Store) -> Outcome {
+        match store.purge(self.id, self.progress) {
+            Ok(progress) => {
+                self.progress = progress;
+                Outcome::Purge(self)
+            }
+            Err(error) => {
+                let _ = self.reply.send(Err(error.clone()));
+                Outcome::Definition(Err(error))
+            }
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.progress == Purge::Done
+    }
+
+    /// What follows a purge that is done.
+    pub(super) fn removal(self) -> Definition {
+        Definition::Remove(self.id, self.reply)
+    }
 }
 
 impl Definition {
@@ -54,7 +86,7 @@ impl Definition {
         match self {
             Self::Add(new, reply) => done(store.add_endpoint(&new, at), reply),
             Self::Change(ChangeEndpoint { id, change }, reply) => done(store.change_endpoint(id, &change, at), reply),
-            Self::Remove(RemoveEndpoint { id, purge }, reply) => done(store.remove_endpoint(id, purge, at), reply),
+            Self::Remove(id, reply) => done(store.remove_endpoint(id), reply),
             Self::Keep(settings, usage, reply) => {
                 let result = store.keep_settings(&settings, &usage);
                 if let Some(reply) = reply {
@@ -73,7 +105,7 @@ impl Handler<AddEndpoint> for FlushActor {
         let (reply, answer) = oneshot::channel();
         self.definitions.push_back(Definition::Add(new, reply));
         self.write_next(ctx);
-        Box::pin(owed(answer))
+        Box::pin(answered(answer))
     }
 }
 
@@ -84,17 +116,21 @@ impl Handler<ChangeEndpoint> for FlushActor {
         let (reply, answer) = oneshot::channel();
         self.definitions.push_back(Definition::Change(change, reply));
         self.write_next(ctx);
-        Box::pin(owed(answer))
+        Box::pin(answered(answer))
     }
 }
 
 impl Handler<RemoveEndpoint> for FlushActor {
     type Result = ResponseFuture<Result<(), StoreError>>;
 
-    fn handle(&mut self, remove: RemoveEndpoint, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, RemoveEndpoint { id, purge }: RemoveEndpoint, ctx: &mut Self::Context) -> Self::Result {
         let (reply, answer) = oneshot::channel();
-        self.definitions.push_back(Definition::Remove(remove, reply));
+        if purge {
+            self.purges.push_back(Purging { id, progress: Purge::START, reply });
+        } else {
+            self.definitions.push_back(Definition::Remove(id, reply));
+        }
         self.write_next(ctx);
-        Box::pin(owed(answer))
+        Box::pin(answered(answer))
     }
 }

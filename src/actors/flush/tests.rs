@@ -1,5 +1,7 @@
 //! The FlushActor over a database in memory, on paused time.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::*;
@@ -17,11 +19,15 @@ struct Bench {
 }
 
 fn bench() -> Bench {
+    bench_with(Blocking::immediate())
+}
+
+fn bench_with(blocking: Blocking) -> Bench {
     let database = MemoryDatabase::default();
     let clock = VirtualClock::starting_at(Timestamp(1_795_435_200_000_000));
     let (publish, state) = watch::channel(FlushState::default());
     let rng = fastrand::Rng::with_seed(1);
-    let flush = FlushActor::new(Box::new(database.store()), Blocking::immediate(), clock.clone(), rng, publish).start();
+    let flush = FlushActor::new(Box::new(database.store()), blocking, clock.clone(), rng, publish).start();
     Bench { database, flush, state, clock }
 }
 
@@ -122,6 +128,30 @@ fn while_the_database_is_down_live_state_is_answered_with_the_failure_and_does_n
 }
 
 #[test]
+fn an_outage_is_one_line_of_the_log_however_often_its_reason_changes() {
+    on_paused_time(async {
+        let lines = Rc::new(RefCell::new(Vec::new()));
+        let sink = lines.clone();
+        let _capture = crate::sim::logs::capture(move |line| sink.borrow_mut().push(line.to_owned()));
+        let bench = bench();
+        bench.database.set_down(Some("locked"));
+        let waiting = bench.flush.send(CommitEvents(batch(1..=3)));
+        for _ in 0..20 {
+            for reason in ["read-only", "locked", "no connection"] {
+                bench.database.set_down(Some(reason));
+                tokio::time::sleep(Duration::from_secs(70)).await;
+                assert_eq!(bench.state.borrow().error.as_deref(), Some(reason), "the stats have the present one");
+            }
+        }
+        bench.database.set_down(None);
+        waiting.await.expect("an answer");
+        let lines = lines.borrow();
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        assert!(lines[0].starts_with("WARN") && lines[1].contains("works again"), "{lines:#?}");
+    });
+}
+
+#[test]
 fn someone_who_waits_makes_it_try_at_once() {
     on_paused_time(async {
         let bench = bench();
@@ -144,6 +174,51 @@ fn a_definition_that_is_refused_is_answered_and_is_no_failure_of_the_database() 
         assert!(add().await.expect("an answer").is_ok());
         assert_eq!(add().await.expect("an answer").expect_err("taken").kind, StoreErrorKind::Refused);
         assert_eq!(bench.state.borrow().failures, 0);
+    });
+}
+
+/// A purge of millions of rows takes minutes; nobody waits for it.
+#[test]
+fn batches_live_state_and_definitions_are_written_between_the_steps_of_a_purge() {
+    on_paused_time(async {
+        let step = Duration::from_millis(10);
+        let bench = bench_with(Blocking::Inline(Arc::new(move |_| step)));
+        let id = bench.flush.send(AddEndpoint(endpoint("tokyo"))).await.expect("an answer").expect("it is new");
+        for batch_no in 0..50 {
+            bench.flush.send(CommitEvents(batch(batch_no * 100 + 1..=batch_no * 100 + 100))).await.expect("an answer");
+        }
+        let before = bench.clock.monotonic();
+        let removed = async {
+            bench.flush.send(RemoveEndpoint { id, purge: true }).await.expect("an answer").expect("it works");
+            bench.clock.monotonic() - before
+        };
+        let others = async {
+            // One step is under way and one more has its turn.
+            bench.flush.send(CommitEvents(batch(9_001..=9_010))).await.expect("an answer");
+            bench.flush.send(CommitEvents(batch(9_011..=9_020))).await.expect("an answer");
+            bench.flush.send(SyncLive(LiveChanges::default())).await.expect("an answer").expect("it works");
+            bench.flush.send(AddEndpoint(endpoint("osaka"))).await.expect("an answer").expect("it works");
+            bench.clock.monotonic() - before
+        };
+        let (removed, others) = futures_util::future::join(removed, others).await;
+        assert!(others <= step * 9, "{others:?}");
+        assert!(removed >= step * 50, "{removed:?}");
+        bench.database.with_tables(|tables| assert_eq!((tables.records.len(), tables.endpoints.len()), (0, 1)));
+    });
+}
+
+#[test]
+fn a_purge_that_fails_is_answered_and_can_be_asked_for_again() {
+    on_paused_time(async {
+        let bench = bench();
+        let id = bench.flush.send(AddEndpoint(endpoint("tokyo"))).await.expect("an answer").expect("it is new");
+        bench.flush.send(CommitEvents(batch(1..=250))).await.expect("an answer");
+        bench.database.fail_next([Fault::Unavailable]);
+        let remove = || bench.flush.send(RemoveEndpoint { id, purge: true });
+        assert!(remove().await.expect("an answer").is_err());
+        bench.database.with_tables(|tables| assert_eq!(tables.endpoints.len(), 1));
+        assert!(remove().await.expect("an answer").is_ok());
+        bench.database.with_tables(|tables| assert_eq!((tables.records.len(), tables.endpoints.len()), (0, 0)));
     });
 }
 

@@ -70,7 +70,7 @@ mod tests {
     fn history_written(id: i64) -> Seen {
         let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: NOON };
         let (id, through) = (EventId(id), EventId(id));
-        let batch = HistoryBatch { id, info, through, rows: vec![], counter_events: vec![], states: vec![] };
+        let batch = HistoryBatch { id, info, through, rows: vec![], counter_events: vec![], states: vec![], accounts: vec![] };
         Seen::HistoryWritten { file: "1.events".into(), batch: Box::new(batch), answer: Answer::Acknowledged(()) }
     }
 

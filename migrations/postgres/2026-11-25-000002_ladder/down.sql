@@ -1,0 +1,14 @@
+ALTER TABLE counter_events DROP COLUMN counted_udp_tx;
+ALTER TABLE counter_events DROP COLUMN counted_udp_rx;
+ALTER TABLE counter_events DROP COLUMN counted_tcp_tx;
+ALTER TABLE counter_events DROP COLUMN counted_tcp_rx;
+DROP TABLE retention_floors;
+DROP TABLE history_zones;
+DROP TABLE history_accounts;
+DROP TABLE history_day_totals;
+DROP TABLE history_hour_totals;
+DROP TABLE history_minute_totals;
+DROP TABLE history_days;
+DROP TABLE history_hours;
+ALTER TABLE service_history DROP COLUMN covered_ms;
+ALTER TABLE service_history DROP COLUMN ping_count;
