@@ -56,7 +56,7 @@ fn database(directory: &Path) {
         })
     });
     let info = FlushInfo { cause: FlushCause::Manual, boundary: None, skipped_boundaries: 0, cut_at: now };
-    store.commit_events(&EventBatch { info, records: Arc::new(records.collect()), maybe_stored: false }).unwrap();
+    store.commit_events(&EventBatch::new(info, Arc::new(records.collect()))).unwrap();
     // Three minutes of two tunnels, an hour and more ago.
     let minute = Timestamp(now.minute().0 - 70 * Timestamp::MINUTE);
     let rows = ["aaaa0000", "bbbb0000"].into_iter().flat_map(|instance| {

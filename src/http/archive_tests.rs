@@ -65,7 +65,7 @@ pub(super) fn stored_examples() -> impl FnMut(i64, &str, &str) -> Record {
     records.push(written.event(10, "log", "aaaa0000"));
     records.push(written.gap(11, ""));
     let info = FlushInfo { cause: FlushCause::Hourly, boundary: Some(now), skipped_boundaries: 0, cut_at: now };
-    store.commit_events(&EventBatch { info, records: Arc::new(records), maybe_stored: false }).unwrap();
+    store.commit_events(&EventBatch::new(info, Arc::new(records))).unwrap();
     move |second, kind, instance| {
         if kind == "gap" { written.gap(second, instance) } else { written.event(second, kind, instance) }
     }
@@ -96,7 +96,7 @@ async fn what_waits_stands_before_what_is_stored_and_nothing_twice() {
 
     // Committed between the two looks.
     let info = FlushInfo { cause: FlushCause::Manual, boundary: None, skipped_boundaries: 0, cut_at: Timestamp(0) };
-    store().commit_events(&EventBatch { info, records: Arc::new(vec![first]), maybe_stored: false }).unwrap();
+    store().commit_events(&EventBatch::new(info, Arc::new(vec![first]))).unwrap();
     let again = events(&fake, "").await;
     assert_eq!(again["events"].as_array().unwrap().len(), 13);
     assert_eq!(again["events"][1]["stored"], json!(true));

@@ -1,5 +1,6 @@
 //! One life of a recorder: the real pipeline on paused time, from its start to its end.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,14 @@ use super::store::SimStore;
 use super::transport::{Living, Place, SimTransport};
 use super::{crash, database};
 use crate::actors::cache::ReadTunnels;
+use crate::actors::realtime::Switch;
 use crate::blocking::Blocking;
+use crate::clock::Clock;
 use crate::endpoint::{ApiKey, EndpointStatus};
 use crate::event::{Counters, EndpointId, TunnelKey};
 use crate::journal::MemoryDisk;
+use crate::modes::StorageMode;
+use crate::modes::usage::Usage;
 use crate::pipeline::{self, Parts};
 use crate::recorder::RecorderHandle;
 use crate::store::EndpointChange;
@@ -61,6 +66,8 @@ pub struct World {
     pub life: u32,
     /// True time of the next visit of the operator.
     pub operator_at: Duration,
+    /// What each mode cost, as the last recorder knew it at its end.
+    pub usage: BTreeMap<StorageMode, Usage>,
     /// Told how far it is.
     pub progress: Box<dyn FnMut(Duration)>,
 }
@@ -125,6 +132,8 @@ impl World {
                 }
                 () = self.sleep_until(until) => match self.agenda.act(self.shared.elapsed(), &self.shared, &self.disk) {
                     Now::Nothing => {}
+                    // Nobody is there to be told.
+                    Now::Switch(_) => {}
                     // It is not started yet: SIGTERM ends it as a kill does.
                     Now::Stop => return Err(LifeEnd::Over(Ended::Killed)),
                     Now::Die { power, .. } => return Err(self.die(power)),
@@ -160,6 +169,7 @@ impl World {
             if self.agenda.due().is_some_and(|due| due <= now) {
                 match self.agenda.act(now, &self.shared, &self.disk) {
                     Now::Nothing => {}
+                    Now::Switch(mode) => self.switch(recorder, mode),
                     Now::Stop => return Some(self.stop(recorder).await),
                     Now::Die { power, turns } => {
                         for _ in 0..turns {
@@ -210,6 +220,12 @@ impl World {
                 _ = tokio::time::timeout(Duration::from_secs(60), entered) => {}
             }
         }
+    }
+
+    /// Somebody switches to another mode and does not wait for the answer.
+    fn switch(&mut self, recorder: &RecorderHandle, mode: StorageMode) {
+        self.shared.see(Seen::Switched { mode });
+        recorder.actors.realtime.do_send(Switch { mode: Some(mode), ..Switch::default() });
     }
 
     /// Reads what the recorder shows. `None` if it died meanwhile.
@@ -377,6 +393,7 @@ impl World {
             }
             end => return end,
         };
+        self.usage = recorder.states.flush.borrow().ledger.all(self.shared.monotonic());
         let audit = match self.database.audit() {
             Ok(audit) => audit,
             Err(error) => return LifeEnd::Over(Ended::NotStarted(error)),
