@@ -21,7 +21,7 @@ use serde::Serialize;
 use self::findings::{Defect, Findings, Found, Offsets};
 use self::plan::Plan;
 use self::repair::Rows;
-use self::source::{Group, HourRow, MinuteRow, Place, Sink, Source, SourceEndpoint, SourceError};
+use self::source::{Group, HourRow, MinuteRow, Place, Source, SourceEndpoint, SourceError};
 use crate::clock::Timestamp;
 use crate::event::{Counters, EndpointId, InstanceConfig, InstanceId, TunnelKey};
 use crate::history::{InTotals, in_totals};

@@ -276,6 +276,7 @@ impl World {
                 () = self.sleep_until(due) => match self.agenda.act(self.shared.elapsed(), &self.shared, &self.disk) {
                     // Told to stop once more, it goes on stopping.
                     Now::Nothing | Now::Stop => {}
+                    Now::Switch(mode) => self.switch(recorder, mode),
                     Now::Die { power, .. } => return self.die(power),
                 },
             }
