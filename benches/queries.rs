@@ -211,7 +211,7 @@ fn flush_for_ever(url: &DatabaseUrl, stop: &AtomicBool, flushed: &AtomicU64) {
             })
         });
         let info = FlushInfo { cause: FlushCause::Threshold, boundary: None, skipped_boundaries: 0, cut_at: at };
-        let batch = EventBatch { info, records: Arc::new(records.collect()), maybe_stored: false };
+        let batch = EventBatch::new(info, Arc::new(records.collect()));
         store.commit_events(&batch).expect("the batch is stored");
         flushed.fetch_add(1, Ordering::Relaxed);
     }

@@ -219,10 +219,10 @@ fn store_alone(masters: usize, each: u64) -> f64 {
     }
     let batches: Vec<EventBatch> = records
         .chunks(BATCH)
-        .map(|records| EventBatch {
-            info: FlushInfo { cause: FlushCause::Threshold, boundary: None, skipped_boundaries: 0, cut_at: SystemClock.wall() },
-            records: Arc::new(records.to_vec()),
-            maybe_stored: false,
+        .map(|records| {
+            let cut_at = SystemClock.wall();
+            let info = FlushInfo { cause: FlushCause::Threshold, boundary: None, skipped_boundaries: 0, cut_at };
+            EventBatch::new(info, Arc::new(records.to_vec()))
         })
         .collect();
     let directory = tempfile::tempdir().expect("a directory");

@@ -86,7 +86,7 @@ fn batches(rows: usize) -> Vec<EventBatch> {
         })
         .collect();
     let info = FlushInfo { cause: FlushCause::Threshold, boundary: None, skipped_boundaries: 0, cut_at: Timestamp(NOON) };
-    records.chunks(BATCH).map(|chunk| EventBatch { info, records: Arc::new(chunk.to_vec()), maybe_stored: false }).collect()
+    records.chunks(BATCH).map(|chunk| EventBatch::new(info, Arc::new(chunk.to_vec()))).collect()
 }
 
 fn store(url: &DatabaseUrl, batch_size: usize, batches: &[EventBatch]) -> f64 {

@@ -107,6 +107,12 @@ impl Schedule {
         Self { boundaries, last_kept: last_kept.unwrap_or_else(|| boundaries.last_until(now)) }
     }
 
+    /// Goes on with another interval. What its boundaries up to `now` would have been is past and is not kept.
+    pub fn set_interval(&mut self, interval: Duration, now: Timestamp) {
+        self.boundaries = Boundaries::new(self.boundaries.timezone, interval);
+        self.last_kept = self.last_kept.max(self.boundaries.last_until(now));
+    }
+
     /// The next boundary to keep. Later than the last one kept, also where the wall clock was set back behind it.
     #[must_use]
     pub fn next(&self, now: Timestamp) -> Timestamp {
@@ -136,6 +142,16 @@ mod tests {
 
     fn at(text: &str) -> Timestamp {
         chrono::DateTime::parse_from_rfc3339(text).unwrap().to_utc().into()
+    }
+
+    #[test]
+    fn another_interval_begins_with_its_next_boundary() {
+        let mut schedule = Schedule::new(hourly(Tz::UTC), Some(at("2026-11-23T14:00:00Z")), at("2026-11-23T14:40:00Z"));
+        schedule.set_interval(Duration::from_secs(900), at("2026-11-23T14:40:00Z"));
+        assert_eq!(schedule.take_due(at("2026-11-23T14:41:00Z")), None);
+        assert_eq!(schedule.next(at("2026-11-23T14:41:00Z")), at("2026-11-23T14:45:00Z"));
+        schedule.set_interval(Duration::from_secs(21_600), at("2026-11-23T14:41:00Z"));
+        assert_eq!(schedule.next(at("2026-11-23T14:41:00Z")), at("2026-11-23T18:00:00Z"));
     }
 
     fn hourly(zone: Tz) -> Boundaries {

@@ -8,6 +8,7 @@ mod endpoints;
 mod error;
 pub mod keys;
 mod layers;
+mod tuning;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,6 +23,8 @@ pub use self::error::{ConfigError, Origin};
 use self::keys::Kind;
 use self::layers::Layers;
 pub use self::layers::Sources;
+pub use self::tuning::Tuning;
+pub use crate::modes::StorageMode;
 pub use crate::store::DatabaseUrl;
 
 /// Everything that can be configured. Values are within the ranges of [`keys::KEYS`].
@@ -58,8 +61,8 @@ pub struct Config {
 /// How events are buffered and flushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StorageConfig {
-    /// How events reach the database.
-    pub mode: StorageMode,
+    /// How events reach the database where the database does not say; `None` where no layer says either.
+    pub mode: Option<StorageMode>,
     /// Events at which a batch is cut.
     pub max_buffer_size: usize,
     /// Bytes at which a batch is cut.
@@ -74,24 +77,6 @@ pub struct StorageConfig {
     pub memory_max_events: usize,
     /// Whether `log` events are stored where the endpoint does not say otherwise.
     pub log_events: bool,
-}
-
-/// How events reach the database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StorageMode {
-    /// In batches.
-    #[default]
-    Batched,
-}
-
-impl StorageMode {
-    /// As in the configuration and in the stats.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Batched => "batched",
-        }
-    }
 }
 
 /// Live state.
@@ -290,15 +275,11 @@ impl Values<'_> {
         Err(self.error("storage.flush_interval", Some(more)))
     }
 
-    fn mode(&self) -> Result<StorageMode, ConfigError> {
-        match self.text("storage.mode") {
-            "batched" => Ok(StorageMode::Batched),
-            mode @ ("dual" | "realtime") => Err(ConfigError::ModeNotBuilt {
-                mode: mode.to_owned(),
-                origin: self.given("storage.mode").map_or(Origin::Default, |given| given.origin.clone()),
-            }),
-            _ => Err(self.error("storage.mode", None)),
+    fn mode(&self) -> Result<Option<StorageMode>, ConfigError> {
+        if self.given(StorageMode::KEY).is_none_or(|given| given.origin == Origin::Default) {
+            return Ok(None);
         }
+        self.parse(StorageMode::KEY, |text| StorageMode::from_name(text).map(Some).ok_or(None))
     }
 
     fn journal_dir(&self, database: &DatabaseUrl) -> Result<PathBuf, ConfigError> {

@@ -30,6 +30,12 @@ impl EventId {
     pub fn id_clock(self) -> Timestamp {
         Timestamp(((self.0 >> (COUNTER_BITS + NODE_BITS)) + EPOCH_MILLIS) * 1_000)
     }
+
+    /// Number of the node that gave it.
+    #[must_use]
+    pub fn node(self) -> i64 {
+        (self.0 >> COUNTER_BITS) & ((1 << NODE_BITS) - 1)
+    }
 }
 
 /// JSON carries ids as strings, for which this is the form: JavaScript's numbers end at 53 bits.

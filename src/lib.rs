@@ -104,6 +104,7 @@ pub mod ingest;
 pub mod journal;
 pub mod journaling;
 pub mod live;
+pub mod modes;
 pub mod pipeline;
 pub mod production;
 pub mod query;

@@ -16,18 +16,22 @@ use crate::actors::cache::{CacheActor, CacheState, SyncNow};
 use crate::actors::endpoints::{EndpointsActor, EndpointsSetup, EndpointsState, IngestDownstream, StopAll};
 use crate::actors::flush::{FlushActor, FlushState, Stop};
 use crate::actors::history_worker::{self, HistoryWorkerActor};
+use crate::actors::realtime::{RealtimeActor, RealtimeSetup, RealtimeState, Switch};
 use crate::actors::sse_ingest::SharedIds;
 use crate::backoff::Backoff;
 use crate::blocking::Blocking;
 use crate::boundary::Boundaries;
 use crate::clock::{SharedClock, Timestamp};
+use crate::config::Tuning;
 use crate::id::IdGenerator;
 use crate::journal::JournalError;
 use crate::journal::disk::Disk;
 use crate::journaling::{Limits, SyncPolicy};
+use crate::modes::StorageMode;
+use crate::modes::ledger::Ledger;
 use crate::recorder::{Actors, Frame, RecorderHandle, States};
 use crate::recovery;
-use crate::store::{Store, StoreError, StoreErrorKind, Stored};
+use crate::store::{self, Store, StoreError, StoreErrorKind, Stored};
 use crate::transport::SharedTransport;
 
 /// First and longest wait between tries to read the database at start.
@@ -36,8 +40,12 @@ const START_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 /// What the configuration decides for the actors.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// `storage.mode`, for a database that knows none; `None` leaves it at `batched` without keeping that.
+    pub mode: Option<StorageMode>,
     /// Limits of batches and journal.
     pub limits: Limits,
+    /// `storage.batch_size`.
+    pub batch_size: usize,
     /// `storage.flush_interval`.
     pub flush_interval: Duration,
     /// `storage.timezone`.
@@ -60,6 +68,8 @@ impl Default for Settings {
     /// The defaults of the configuration.
     fn default() -> Self {
         Self {
+            mode: None,
+            batch_size: 100,
             limits: Limits {
                 batch_events_max: 1_000,
                 batch_bytes_max: 4 << 20,
@@ -75,6 +85,25 @@ impl Default for Settings {
             shutdown_deadline: Duration::from_secs(30),
             node: 0,
         }
+    }
+}
+
+impl Settings {
+    /// What of it may change while the recorder runs.
+    fn tuning(&self) -> Tuning {
+        Tuning {
+            max_buffer_size: self.limits.batch_events_max,
+            batch_size: self.batch_size,
+            flush_interval: self.flush_interval,
+            sync_interval: self.cache_sync_interval,
+        }
+    }
+
+    /// With other values for what may change.
+    fn tuned(self, tuning: &Tuning) -> Self {
+        let Tuning { max_buffer_size, batch_size, flush_interval, sync_interval } = *tuning;
+        let limits = Limits { batch_events_max: max_buffer_size, ..self.limits };
+        Self { limits, batch_size, flush_interval, cache_sync_interval: sync_interval, ..self }
     }
 }
 
@@ -153,6 +182,8 @@ async fn build(
         .await;
     let recovered = recovered?;
     let is_replay = replay.is_some();
+    let begin = Begin::new(&settings, &stored, is_replay);
+    let settings = settings.tuned(&begin.tuning);
     let ids = replay.unwrap_or_else(|| Rc::new(RefCell::new(IdGenerator::new(settings.node, recovered.highest_id))));
 
     let (flush_publish, flush_state) = watch::channel(FlushState {
@@ -164,7 +195,14 @@ async fn build(
     let (cache_publish, cache_state) = watch::channel(CacheState::default());
     let (endpoints_publish, endpoints_state) = watch::channel(EndpointsState::new());
 
-    let flush = FlushActor::new(store, blocking.clone(), clock.clone(), rng.fork(), flush_publish).start();
+    let mut flush = FlushActor::new(store, blocking.clone(), clock.clone(), rng.fork(), flush_publish);
+    if !is_replay {
+        flush = flush.with_ledger(Ledger::new(begin.mode, stored.usage.clone(), clock.monotonic()), begin.kept.clone());
+    }
+    let flush = flush.start();
+    let (realtime_publish, realtime_state) = watch::channel(RealtimeState { mode: begin.mode, ..RealtimeState::default() });
+    let realtime_context = Context::<RealtimeActor>::new();
+    let realtime = realtime_context.address();
 
     // The BufferActor and the HistoryWorkerActor know each other: the mailbox is made before its actor.
     let buffer_context = Context::<BufferActor>::new();
@@ -192,7 +230,8 @@ async fn build(
         maybe_stored: is_replay,
         history_durable: recovered.history_durable,
         downstream: buffer::Downstream {
-            events: flush.clone().recipient(),
+            events: realtime.clone().recipient(),
+            store_now: realtime.clone().recipient(),
             history: flush.clone().recipient(),
             try_now: flush.clone().recipient(),
             cut_windows: history.clone().recipient(),
@@ -200,12 +239,30 @@ async fn build(
         },
         flush_state: flush_state.clone(),
         cache_state: cache_state.clone(),
+        realtime_state: realtime_state.clone(),
         publish: buffer_publish,
     }));
 
     let cache =
         CacheActor::new(recovered.live, settings.cache_sync_interval, clock.clone(), flush.clone().recipient(), cache_publish)
             .start();
+    realtime_context.run(RealtimeActor::new(RealtimeSetup {
+        mode: begin.mode,
+        configured: begin.configured,
+        tuning: begin.tuning,
+        settings: begin.kept,
+        is_replay,
+        clock: clock.clone(),
+        single: flush.clone().recipient(),
+        batches: flush.clone().recipient(),
+        keep: flush.clone().recipient(),
+        tuned: vec![buffer.clone().recipient(), cache.clone().recipient(), flush.clone().recipient()],
+        publish: realtime_publish,
+    }));
+    if begin.is_new {
+        // Its answer says whether it is kept; what is not is kept later.
+        realtime.do_send(Switch { mode: Some(begin.mode), ..Switch::default() });
+    }
     let endpoints = EndpointsActor::new(EndpointsSetup {
         endpoints: stored.endpoints.into_iter().map(|(endpoint, _)| endpoint).collect(),
         log_events: settings.log_events,
@@ -232,12 +289,7 @@ async fn build(
         publish: endpoints_publish,
     })
     .start();
-    let frame = Frame {
-        started: clock.monotonic(),
-        clock: clock.clone(),
-        batch_events_max: settings.limits.batch_events_max,
-        timezone: settings.timezone,
-    };
+    let frame = Frame { started: clock.monotonic(), clock: clock.clone(), timezone: settings.timezone };
     let pipeline = PipelineActor {
         endpoints: endpoints.clone(),
         history: history.clone(),
@@ -249,8 +301,58 @@ async fn build(
         deadline: settings.shutdown_deadline,
     }
     .start();
-    let states = States { buffer: buffer_state, cache: cache_state, flush: flush_state, endpoints: endpoints_state };
-    Ok(RecorderHandle { actors: Actors { pipeline, buffer, cache, history, endpoints, flush }, states, frame, alerts: None })
+    let states = States {
+        buffer: buffer_state,
+        cache: cache_state,
+        flush: flush_state,
+        endpoints: endpoints_state,
+        realtime: realtime_state,
+    };
+    Ok(RecorderHandle {
+        actors: Actors { pipeline, buffer, cache, history, endpoints, flush, realtime },
+        states,
+        frame,
+        alerts: None,
+    })
+}
+
+/// The mode and the values that a recorder begins with.
+struct Begin {
+    mode: StorageMode,
+    /// What the configuration says.
+    configured: Tuning,
+    /// What holds.
+    tuning: Tuning,
+    /// What the database knows.
+    kept: store::Settings,
+    /// The mode is the configuration's, and the database is to know it.
+    is_new: bool,
+}
+
+impl Begin {
+    /// What the database knows wins over the configuration. A replay goes by the configuration, and in batches.
+    fn new(settings: &Settings, stored: &Stored, is_replay: bool) -> Self {
+        let configured = settings.tuning();
+        let kept = if is_replay { store::Settings::new() } else { stored.settings.clone() };
+        let tuning = configured.with_all(&kept).unwrap_or_else(|error| {
+            warn!("{error}; the configuration holds for all of these keys");
+            configured
+        });
+        let known = kept.get(StorageMode::KEY).and_then(|name| StorageMode::from_name(name));
+        let asked = settings.mode.filter(|_| !is_replay);
+        if let (Some(known), Some(asked)) = (known, asked)
+            && known != asked
+        {
+            warn!(
+                "{} is {known} in the database and {asked} in the configuration; the database wins, `tidegate mode {asked}` changes it",
+                StorageMode::KEY
+            );
+        }
+        for name in Tuning::KEYS.into_iter().filter(|name| kept.contains_key(*name)) {
+            info!("{name} is {}, as it was set with `tidegate mode`", tuning.text(name).unwrap_or_default());
+        }
+        Self { mode: known.or(asked).unwrap_or_default(), configured, tuning, kept, is_new: known.is_none() && asked.is_some() }
+    }
 }
 
 /// Reads what is stored, for as long as it takes.

@@ -29,6 +29,8 @@ impl Settings {
     pub fn of(config: &Config) -> Self {
         let Config { storage, cache, journal, .. } = config;
         Self {
+            mode: storage.mode,
+            batch_size: storage.batch_size,
             limits: Limits {
                 batch_events_max: storage.max_buffer_size,
                 batch_bytes_max: storage.max_buffer_bytes as u64,

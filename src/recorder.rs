@@ -15,13 +15,16 @@ use crate::actors::cache::{CacheActor, CacheState, ReadSince};
 use crate::actors::endpoints::{Add, Change, ChangeError, EndpointView, EndpointsActor, EndpointsState, List, Remove};
 use crate::actors::flush::{FlushActor, FlushState};
 use crate::actors::history_worker::{HistoryWorkerActor, ReadWaiting};
+use crate::actors::realtime::{RealtimeActor, RealtimeState, Switch};
 use crate::clock::{SharedClock, Timestamp};
 use crate::event::EndpointId;
+use crate::http::problem::Problem;
 use crate::live::Delta;
+use crate::modes::report::{Facts, ModeReport, Running};
 use crate::pipeline::{PipelineActor, Shutdown, ShutdownSummary};
 use crate::query::buffered::{Buffered, Wanted};
 use crate::status::snapshot::{
-    DatabaseStats, EndpointStats, FlushMillis, Flushes, OptimizedStorage, ProcessStats, Stats, VERSION,
+    DatabaseStats, EndpointStats, FlushMillis, Flushes, OptimizedStorage, ProcessStats, RealtimeStats, Stats, VERSION,
 };
 use crate::store::{EndpointChange, FlushCause, NewEndpoint};
 
@@ -40,6 +43,8 @@ pub struct Actors {
     pub endpoints: Addr<EndpointsActor>,
     /// The database.
     pub flush: Addr<FlushActor>,
+    /// The mode.
+    pub realtime: Addr<RealtimeActor>,
 }
 
 /// The published state of all actors.
@@ -53,6 +58,8 @@ pub struct States {
     pub flush: watch::Receiver<FlushState>,
     /// SseIngestActors, by endpoint.
     pub endpoints: watch::Receiver<EndpointsState>,
+    /// RealtimeActor.
+    pub realtime: watch::Receiver<RealtimeState>,
 }
 
 /// What the shown figures depend on beside the states.
@@ -62,8 +69,6 @@ pub struct Frame {
     pub clock: SharedClock,
     /// When the recorder started.
     pub started: Instant,
-    /// `storage.max_buffer_size`.
-    pub batch_events_max: usize,
     /// `storage.timezone`.
     pub timezone: Tz,
 }
@@ -99,6 +104,37 @@ impl RecorderHandle {
     pub async fn flush(&self) -> FlushAnswer {
         let stopping = |error: MailboxError| FlushAnswer { error: Some(error.to_string()), ..FlushAnswer::default() };
         self.actors.buffer.send(FlushNow).await.unwrap_or_else(stopping)
+    }
+
+    /// How events reach the database, what each mode cost, and whether it is safe to go on.
+    #[must_use]
+    pub fn mode_report(&self) -> ModeReport {
+        let (realtime, flush) = (self.states.realtime.borrow().clone(), self.states.flush.borrow().clone());
+        let buffer = self.states.buffer.borrow();
+        let running = Running { database_error: flush.error, overdue: buffer.overdue, waiting_batches: buffer.waiting_batches };
+        ModeReport::new(&Facts {
+            mode: realtime.mode,
+            since: Some(realtime.since),
+            not_kept: flush.unkept,
+            tuning: realtime.tuning,
+            kept: realtime.settings,
+            usage: flush.ledger.all(self.frame.clock.monotonic()),
+            running: Some(running),
+            now: self.frame.clock.wall(),
+        })
+    }
+
+    /// Changes the mode, or keys that may change while the recorder runs; they are in effect when the answer comes. What could
+    /// not be kept yet is in the report.
+    ///
+    /// # Errors
+    /// A key or a value that is not allowed, or the recorder stops.
+    pub async fn switch_mode(&self, switch: Switch) -> Result<(), Problem> {
+        match self.actors.realtime.send(switch).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Problem::bad_request(error.to_string())),
+            Err(_) => Err(stopped(MailboxError::Closed).into()),
+        }
     }
 
     /// All endpoints, by name. None if the recorder is stopping.
@@ -203,13 +239,15 @@ impl RecorderHandle {
                 since: flush.since.map(|since| since.to_string()),
                 error: flush.error,
             },
-            mode: "batched".to_owned(),
+            mode: self.states.realtime.borrow().mode.as_str().to_owned(),
             process: Some(self.process_stats()),
         }
     }
 
     fn storage_stats(&self, buffer: &BufferState, flush: &FlushState, updates: u64) -> OptimizedStorage {
-        let Frame { clock, batch_events_max, timezone, .. } = &self.frame;
+        let Frame { clock, timezone, .. } = &self.frame;
+        let realtime = self.states.realtime.borrow().clone();
+        let batch_events_max = realtime.tuning.max_buffer_size;
         let local = |at: Timestamp| timezone.from_utc_datetime(&at.to_utc().naive_utc());
         let count = |cause| flush.flushes.get(&cause).copied().unwrap_or_default();
         let all: u64 = flush.flushes.values().sum();
@@ -217,10 +255,10 @@ impl RecorderHandle {
         let oldest = buffer.oldest_unflushed.map_or(Duration::ZERO, |oldest| clock.monotonic().saturating_duration_since(oldest));
         OptimizedStorage {
             buffer_size: buffer.buffer_size,
-            max_buffer_size: *batch_events_max as u64,
+            max_buffer_size: batch_events_max as u64,
             last_flush_at: flush.last_flush,
             last_flush_time: flush.last_flush.map(|at| local(at).format("%Y-%m-%d %H:%M:%S").to_string()),
-            buffer_usage_pct: buffer.buffer_size as f64 * 100.0 / *batch_events_max as f64,
+            buffer_usage_pct: buffer.buffer_size as f64 * 100.0 / batch_events_max as f64,
             flushes: Flushes {
                 threshold: count(FlushCause::Threshold),
                 hourly: count(FlushCause::Hourly),
@@ -233,6 +271,12 @@ impl RecorderHandle {
             flush_ms: FlushMillis { last: measured(flush.last_ms), mean: measured(flush.mean_ms), p99: measured(flush.p99_ms) },
             rows_written: flush.rows_written,
             rows_skipped: flush.rows_skipped,
+            realtime: RealtimeStats {
+                queue_events: realtime.queue_events,
+                queue_bytes: realtime.queue_bytes,
+                written: realtime.written,
+                left_to_batch: realtime.left_to_batch,
+            },
             retries: flush.retries,
             failures: flush.failures,
             quarantined: flush.quarantined,

@@ -70,7 +70,7 @@ fn a_wrong_configuration_ends_with_2_and_names_the_layer() {
         (&["stats"], Some(("TIDEGATE_HTTP__TOKEN", "s3cret with blanks")), "TIDEGATE_HTTP__TOKEN"),
         (&["run", "--listen", "0.0.0.0:8686"], None, "http.token"),
         (&["run", "--endpoint", "tokyo"], None, "NAME=URL"),
-        (&["run", "--set", "storage.mode=dual"], None, "not built yet"),
+        (&["run", "--set", "storage.mode=fast"], None, "`realtime`"),
     ] {
         let ran = run_with(path, arguments, environment.as_slice(), "");
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{arguments:?}: {}", ran.stderr);

@@ -12,6 +12,8 @@ mod faults;
 mod history;
 #[path = "store_suite/live.rs"]
 mod live;
+#[path = "store_suite/modes.rs"]
+mod modes;
 #[path = "store_suite/opening.rs"]
 mod opening;
 #[path = "store_suite/queries.rs"]
@@ -56,6 +58,12 @@ on_both_databases!(
     live::a_removed_tunnel_is_gone_and_a_removed_endpoint_does_not_come_back,
     live::all_that_was_stored_is_loaded,
     live::people_read_without_a_recorder,
+    modes::a_record_is_stored_with_its_tunnels_state_and_brings_no_tunnel_back,
+    modes::a_batch_stores_what_was_left_out_and_counts_the_rest_as_stored,
+    modes::a_row_that_nobody_reported_as_written_is_skipped_and_not_counted_as_single,
+    modes::a_comparison_finds_what_differs_and_what_is_missing_on_either_side,
+    modes::a_record_that_the_database_refuses_is_left_to_its_batch,
+    modes::settings_and_usage_are_read_as_they_were_kept,
     opening::a_newer_schema_is_refused,
     opening::a_second_recorder_is_refused_until_the_first_ends,
     opening::an_older_schema_is_migrated_once,

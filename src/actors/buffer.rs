@@ -14,6 +14,7 @@ mod journal;
 mod read;
 mod receive;
 mod requests;
+mod tune;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub use self::requests::{Drain, FlushAnswer, FlushNow};
 use super::cache::CacheState;
 use super::flush::{CommitEvents, CommitHistory, FlushState, TryNow};
 use super::history_worker::{CutWindows, Refusing};
+use super::realtime::{RealtimeState, StoreNow};
 use crate::blocking::Blocking;
 use crate::boundary::Schedule;
 use crate::buffering::{Buffer, RecoveredBatch};
@@ -101,6 +103,8 @@ pub struct BufferSetup {
     pub flush_state: watch::Receiver<FlushState>,
     /// How far live state is synced.
     pub cache_state: watch::Receiver<CacheState>,
+    /// The mode in force.
+    pub realtime_state: watch::Receiver<RealtimeState>,
     /// Where state is published.
     pub publish: watch::Sender<BufferState>,
 }
@@ -108,8 +112,10 @@ pub struct BufferSetup {
 /// Whom the BufferActor tells what.
 #[derive(Clone)]
 pub struct Downstream {
-    /// FlushActor: batches of records.
+    /// RealtimeActor: batches of records, on their way to the FlushActor.
     pub events: Recipient<CommitEvents>,
+    /// RealtimeActor: what was journaled, while events are written one at a time.
+    pub store_now: Recipient<StoreNow>,
     /// FlushActor: batches of history.
     pub history: Recipient<CommitHistory>,
     /// FlushActor: someone waits.
@@ -131,6 +137,7 @@ pub struct BufferActor {
     downstream: Downstream,
     flush_state: watch::Receiver<FlushState>,
     cache_state: watch::Receiver<CacheState>,
+    realtime_state: watch::Receiver<RealtimeState>,
     publish: watch::Sender<BufferState>,
     buffer: Buffer,
     /// Away while a job runs.
@@ -198,6 +205,7 @@ impl BufferActor {
             downstream,
             flush_state,
             cache_state,
+            realtime_state,
             publish,
         } = setup;
         let now = clock.monotonic();
@@ -213,6 +221,7 @@ impl BufferActor {
             downstream,
             flush_state,
             cache_state,
+            realtime_state,
             publish,
             buffer: Buffer::new(memory_events_max, recovered, now),
             writer: Some(writer),

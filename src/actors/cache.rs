@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, Recipient, ResponseActFuture, WrapFuture,
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, Recipient, ResponseActFuture, SpawnHandle,
+    WrapFuture,
 };
 use tokio::sync::watch;
 
 use super::flush::SyncLive;
+use super::realtime::Tune;
 use crate::clock::{SharedClock, Timestamp};
 use crate::endpoint::EndpointHealth;
 use crate::event::{Bunch, EndpointId, Status, TunnelKey, TunnelState};
@@ -81,6 +83,7 @@ pub struct CacheState {
 pub struct CacheActor {
     live: LiveState,
     sync_interval: Duration,
+    sync_timer: Option<SpawnHandle>,
     clock: SharedClock,
     flush: Recipient<SyncLive>,
     syncing: bool,
@@ -98,7 +101,7 @@ impl CacheActor {
         flush: Recipient<SyncLive>,
         publish: watch::Sender<CacheState>,
     ) -> Self {
-        Self { live, sync_interval, clock, flush, syncing: false, failures: 0, publish }
+        Self { live, sync_interval, sync_timer: None, clock, flush, syncing: false, failures: 0, publish }
     }
 
     /// Hands over what changed. A sync under way is not overtaken: it is followed by the next.
@@ -132,6 +135,19 @@ impl CacheActor {
         }))
     }
 
+    fn arm_sync(&mut self, ctx: &mut Context<Self>) {
+        let armed = ctx.run_interval(self.sync_interval, |actor, ctx| {
+            if !actor.syncing {
+                // A failure is the FlushActor's to report; the changes are kept for the next sync.
+                let sync = actor.sync().map(|_, _, _| ());
+                ctx.spawn(sync);
+            }
+        });
+        if let Some(before) = self.sync_timer.replace(armed) {
+            ctx.cancel_future(before);
+        }
+    }
+
     fn synced(&mut self, through: EventId) {
         let now = self.clock.wall();
         self.publish.send_modify(|state| {
@@ -163,13 +179,7 @@ impl Actor for CacheActor {
         for endpoint in all {
             self.publish_endpoint(endpoint);
         }
-        ctx.run_interval(self.sync_interval, |actor, ctx| {
-            if !actor.syncing {
-                // A failure is the FlushActor's to report; the changes are kept for the next sync.
-                let sync = actor.sync().map(|_, _, _| ());
-                ctx.spawn(sync);
-            }
-        });
+        self.arm_sync(ctx);
     }
 }
 
@@ -193,6 +203,17 @@ impl Handler<SetHealth> for CacheActor {
     fn handle(&mut self, SetHealth { endpoint, health }: SetHealth, _: &mut Self::Context) {
         self.live.set_health(endpoint, health);
         self.publish_endpoint(endpoint);
+    }
+}
+
+impl Handler<Tune> for CacheActor {
+    type Result = ();
+
+    fn handle(&mut self, Tune(tuning): Tune, ctx: &mut Self::Context) {
+        if self.sync_interval != tuning.sync_interval {
+            self.sync_interval = tuning.sync_interval;
+            self.arm_sync(ctx);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! FlushActor: the only writer of a running recorder.
 //!
-//! Fed by the BufferActor (batches), the CacheActor (changes of live state) and the EndpointsActor (definitions). One
+//! Fed by the BufferActor (batches), the RealtimeActor (single records, settings), the CacheActor (changes of live state) and
+//! the EndpointsActor (definitions). One
 //! write is in flight at a time, each a transaction of its own. A batch is tried until it is committed: after a failure
 //! with exponential back-off, kept whole and first in line. Everything else is answered with the failure, since its
 //! sender holds newer values by the time of the next try. Definitions go before live state and live state before
@@ -10,6 +11,7 @@
 
 mod batches;
 mod definitions;
+mod modes;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -27,11 +29,15 @@ use self::batches::Batch;
 pub use self::batches::{CommitEvents, CommitHistory};
 pub use self::definitions::{AddEndpoint, ChangeEndpoint, RemoveEndpoint};
 use self::definitions::{Definition, Purging};
+use self::modes::Spent;
+pub use self::modes::{CommitSingle, Keep};
 pub use self::state::FlushState;
 use crate::backoff::Backoff;
 use crate::blocking::Blocking;
 use crate::clock::SharedClock;
-use crate::store::{Committed, LiveChanges, Store, StoreError, StoreErrorKind};
+use crate::event::Record;
+use crate::modes::usage::Purpose;
+use crate::store::{Committed, LiveChanges, Settings, Store, StoreError, StoreErrorKind};
 
 /// First wait after a failed write.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -63,7 +69,12 @@ pub struct FlushActor {
     clock: SharedClock,
     definitions: VecDeque<Definition>,
     live: VecDeque<(LiveChanges, oneshot::Sender<Result<(), StoreError>>)>,
+    singles: VecDeque<(Record, oneshot::Sender<Result<(), StoreError>>)>,
     batches: VecDeque<Batch>,
+    /// What is kept of mode and tuned keys; `None` for a replay, which keeps nothing and pays for nothing.
+    settings: Option<Settings>,
+    /// Rows per statement, to be told to the store.
+    batch_size: Option<usize>,
     purges: VecDeque<Purging>,
     /// The last write was a batch: a purge, where there is one, has the next turn.
     purge_next: bool,
@@ -82,10 +93,12 @@ pub struct FlushActor {
 /// What came of a write, with what it was.
 enum Outcome {
     Definition(Result<(), StoreError>),
-    Live(Result<(), StoreError>),
+    Kept(Result<(), StoreError>),
+    Live(Result<u64, StoreError>),
     /// One step of it is done.
     Purge(Purging),
-    Batch(Batch, Result<Committed, StoreError>, Duration),
+    Single(Record, Result<bool, StoreError>, oneshot::Sender<Result<(), StoreError>>),
+    Batch(Batch, Result<Committed, StoreError>),
 }
 
 impl FlushActor {
@@ -105,7 +118,10 @@ impl FlushActor {
             clock,
             definitions: VecDeque::new(),
             live: VecDeque::new(),
+            singles: VecDeque::new(),
             batches: VecDeque::new(),
+            settings: None,
+            batch_size: None,
             purges: VecDeque::new(),
             purge_next: false,
             backoff: Backoff::new(RETRY_FIRST, RETRY_CEILING, rng),
@@ -135,7 +151,12 @@ impl FlushActor {
             self.write(ctx, "live", move |store| {
                 let result = store.sync_live(&changes);
                 let _ = reply.send(result.clone());
-                Outcome::Live(result)
+                Outcome::Live(result.map(|()| changes.rows()))
+            });
+        } else if let Some((record, reply)) = self.singles.pop_front() {
+            self.write(ctx, "single", move |store| {
+                let result = store.commit_single(&record);
+                Outcome::Single(record, result, reply)
             });
         } else if let Some(purging) =
             self.purges.pop_front_if(|_| self.purge_next || self.retry.is_some() || self.batches.is_empty())
@@ -143,26 +164,41 @@ impl FlushActor {
             self.purge_next = false;
             self.write(ctx, "purge", move |store| purging.step(store));
         } else if self.retry.is_none()
-            && let Some(batch) = self.batches.pop_front()
+            && let Some(mut batch) = self.batches.pop_front()
         {
             self.purge_next = true;
-            let clock = self.clock.clone();
+            if let Some(events) = batch.events_mut() {
+                self.enter_usage(events);
+            }
             self.write(ctx, "batch", move |store| {
-                let started = clock.monotonic();
                 let result = match &batch {
                     Batch::Events(events, _) => store.commit_events(events),
                     Batch::History(history, _) => store.commit_history(history),
                 };
-                Outcome::Batch(batch, result, clock.monotonic() - started)
+                Outcome::Batch(batch, result)
             });
         }
     }
 
     /// Gives the database up, and its lock with it; then nothing is being written any more.
     fn close(&mut self, ctx: &mut Context<Self>) {
-        let store = self.store.take();
+        let Some(mut store) = self.store.take() else { return };
         let blocking = self.blocking.clone();
-        let closed = async move { blocking.run("close", move || drop(store)).await };
+        // Not where it would only wait for a database that does not work.
+        let last_entry = self.settings.clone().filter(|_| self.last_error.is_none());
+        let usage: Vec<_> = self.state.ledger.all(self.clock.monotonic()).into_iter().collect();
+        let closed = async move {
+            blocking
+                .run("close", move || {
+                    if let Some(settings) = last_entry
+                        && let Err(error) = store.keep_settings(&settings, &usage)
+                    {
+                        warn!("database: {error}; what the mode cost since the last flush is not kept");
+                    }
+                    drop(store);
+                })
+                .await;
+        };
         ctx.spawn(closed.into_actor(self).map(|(), actor, ctx| {
             for waiting in actor.stop_replies.drain(..) {
                 // Whoever asked may be gone after its deadline.
@@ -179,26 +215,45 @@ impl FlushActor {
         work: impl FnOnce(&mut dyn Store) -> Outcome + Send + 'static,
     ) {
         let Some(mut store) = self.store.take() else { return };
-        let blocking = self.blocking.clone();
+        let (blocking, clock) = (self.blocking.clone(), self.clock.clone());
+        let (batch_size, first) = (self.batch_size.take(), !self.state.ledger.knows_bytes());
         let written = async move {
             blocking
                 .run(job, move || {
+                    if let Some(rows) = batch_size {
+                        store.set_batch_size(rows);
+                    }
+                    let bytes_before = if first { store.bytes_written() } else { None };
+                    let started = clock.monotonic();
                     let outcome = work(store.as_mut());
-                    (store, outcome)
+                    let took = clock.monotonic() - started;
+                    let bytes_after = if outcome.reads_bytes() { store.bytes_written() } else { None };
+                    (store, outcome, Spent { bytes_before, bytes_after, took })
                 })
                 .await
         };
-        ctx.spawn(written.into_actor(self).map(|(store, outcome), actor, ctx| {
+        ctx.spawn(written.into_actor(self).map(|(store, outcome, spent), actor, ctx| {
             actor.store = Some(store);
-            actor.settle(ctx, outcome);
+            actor.note_spent(spent);
+            actor.settle(ctx, outcome, spent.took);
             actor.publish.send_replace(actor.state.clone());
             actor.write_next(ctx);
         }));
     }
 
-    fn settle(&mut self, ctx: &mut Context<Self>, outcome: Outcome) {
+    fn settle(&mut self, ctx: &mut Context<Self>, outcome: Outcome, took: Duration) {
         match outcome {
-            Outcome::Definition(Ok(())) | Outcome::Live(Ok(())) => self.succeeded(ctx),
+            Outcome::Definition(Ok(())) => self.succeeded(ctx, Purpose::Other, 1),
+            Outcome::Live(Ok(rows)) => self.succeeded(ctx, Purpose::Live, rows),
+            Outcome::Kept(Ok(())) => {
+                self.state.unkept = None;
+                self.succeeded(ctx, Purpose::Other, 0);
+            }
+            Outcome::Kept(Err(error)) => {
+                self.state.unkept = Some(error.to_string());
+                self.failed(ctx, error);
+            }
+            Outcome::Single(record, result, reply) => self.settle_single(ctx, &record, result, reply),
             // The request was wrong and the database is well: a name that is taken, for example.
             Outcome::Definition(Err(error)) if error.kind == StoreErrorKind::Refused => {}
             Outcome::Definition(Err(error)) | Outcome::Live(Err(error)) => self.failed(ctx, error),
@@ -208,14 +263,14 @@ impl FlushActor {
                 } else {
                     self.purges.push_front(purging);
                 }
-                self.succeeded(ctx);
+                self.succeeded(ctx, Purpose::Other, 0);
             }
-            Outcome::Batch(batch, Ok(committed), took) => {
-                self.count(&batch, committed, took);
-                self.succeeded(ctx);
+            Outcome::Batch(batch, Ok(committed)) => {
+                let purpose = self.count(&batch, committed, took);
+                self.succeeded(ctx, purpose, committed.written);
                 batch.reply(committed);
             }
-            Outcome::Batch(mut batch, Err(error), _) => {
+            Outcome::Batch(mut batch, Err(error)) => {
                 batch.maybe_stored(error.in_doubt);
                 self.batches.push_front(batch);
                 self.state.retries += 1;
@@ -224,8 +279,9 @@ impl FlushActor {
         }
     }
 
-    fn succeeded(&mut self, ctx: &mut Context<Self>) {
+    fn succeeded(&mut self, ctx: &mut Context<Self>, purpose: Purpose, rows: u64) {
         self.state.write_transactions += 1;
+        self.state.ledger.current().count_transaction(purpose, rows);
         self.backoff.reset();
         self.cancel_retry(ctx);
         let now = self.clock.wall();
@@ -235,6 +291,9 @@ impl FlushActor {
             self.state.since = Some(now);
         }
         self.state.error = None;
+        if self.state.unkept.take().is_some() {
+            self.keep(None);
+        }
         self.state.since.get_or_insert(now);
     }
 

@@ -6,6 +6,7 @@ pub mod cache;
 pub mod endpoints;
 pub mod flush;
 pub mod history_worker;
+pub mod realtime;
 pub mod sse_ingest;
 
 /// Messages that a mailbox on the data path takes before a sender has to wait. An SseIngestActor has at most a few bunches

@@ -1,5 +1,6 @@
 //! The database as the commands use it while no recorder runs. The one place where they meet `store`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::exit::Failure;
@@ -7,8 +8,10 @@ use crate::clock::{SystemClock, Timestamp};
 use crate::config::{Config, DatabaseUrl};
 use crate::endpoint::EndpointStatus;
 use crate::http::document::{EndpointDocument, TlsDocument, TunnelDocument};
+use crate::modes::StorageMode;
+use crate::modes::usage::Usage;
 use crate::store::{
-    self, DieselStore, EndpointRecord, ReadConnection, Store, StoreError, StoreErrorKind, TunnelFilter, TunnelRecord,
+    self, DieselStore, EndpointRecord, ReadConnection, Settings, Store, StoreError, StoreErrorKind, TunnelFilter, TunnelRecord,
 };
 
 /// A connection that reads and takes no lock.
@@ -31,6 +34,14 @@ impl Reader {
             endpoint_document(endpoint, count as u64)
         });
         Ok(endpoints.collect())
+    }
+
+    /// Mode and tuned keys as they are kept, and what each mode cost.
+    ///
+    /// # Errors
+    /// As the database gives them.
+    pub fn modes(&mut self) -> Result<(Settings, BTreeMap<StorageMode, Usage>), StoreError> {
+        self.0.modes()
     }
 
     /// All tunnels, by endpoint and instance.

@@ -17,6 +17,7 @@ mod history;
 mod import;
 pub mod logging;
 mod migrate;
+mod mode;
 pub mod output;
 pub mod place;
 mod question;
@@ -94,6 +95,8 @@ enum Command {
     Export(export::Export),
     /// Writes what is buffered to the database, now
     Flush(flush::Flush),
+    /// Shows or changes how events reach the database, and what that costs
+    Mode(mode::Mode),
     /// Feeds recorded streams through the same path as live ones
     Replay(replay::Replay),
     /// Brings endpoints, tunnels and history from another program
@@ -130,7 +133,7 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
     if let Command::Completions(command) = &command {
         return Ok(command.execute());
     }
-    let command = match command {
+    let mut command = match command {
         // It has a configuration of its own, drawn from the seed.
         Command::Simulate(command) => return command.execute(),
         command => command,
@@ -139,6 +142,9 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Sources { config: global.config, database_url: global.database_url, set: global.set, ..Sources::of_process() };
     if let Command::Run(command) = &command {
         command.add_to(&mut sources);
+    }
+    if let Command::Mode(command) = &mut command {
+        command.take_keys(&mut sources.set)?;
     }
     let mut config = Config::load(&sources)?;
     logging::start(&config.log);
@@ -155,6 +161,7 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Traffic(command) => command.execute(&config).await,
         Command::Export(command) => command.execute(&config).await,
         Command::Flush(command) => command.execute(&config).await,
+        Command::Mode(command) => command.execute(&config).await,
         Command::Replay(command) => command.execute(&config).await,
         Command::Import(command) => command.execute(&config).await,
         Command::Backup(command) => command.execute(&config).await,

@@ -1,5 +1,6 @@
 //! Where a command does its work: at the running recorder, or in the database if none runs.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use hyper::Method;
@@ -10,14 +11,18 @@ use super::database::{self, OpenError};
 use super::exit::Failure;
 use super::output;
 use crate::actors::endpoints::ChangeError;
+use crate::actors::realtime::Switch;
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, Tuning};
 use crate::endpoint::{Endpoint, TlsPolicy};
 use crate::event::EndpointId;
 use crate::http::document::{EndpointDocument, Endpoints, TlsDocument, TunnelDocument, Tunnels};
 use crate::http::{endpoints, identity};
+use crate::modes::StorageMode;
+use crate::modes::report::{Facts, ModeReport};
+use crate::modes::usage::Usage;
 use crate::status::snapshot::{DatabaseStats, EndpointStats, OptimizedStorage, Stats};
-use crate::store::{EndpointChange, NewEndpoint, Purge, Store, StoreError};
+use crate::store::{EndpointChange, NewEndpoint, Purge, Settings, Store, StoreError, Stored};
 
 /// Where the work is done.
 pub enum Place<'a> {
@@ -88,7 +93,10 @@ impl<'a> Place<'a> {
             Self::Recorder(client) => Ok(client.call(Method::GET, "/api/v1/stats", None).await?.success()?),
             Self::Database { config, why } => {
                 mention(why);
-                let endpoints = database::reader(&config.database)?.endpoints()?.into_iter().map(stats_of_stored).collect();
+                let mut reader = database::reader(&config.database)?;
+                let endpoints = reader.endpoints()?.into_iter().map(stats_of_stored).collect();
+                let known = reader.modes()?.0.get(StorageMode::KEY).and_then(|name| StorageMode::from_name(name));
+                let mode = known.or(config.storage.mode).unwrap_or_default();
                 Ok(Stats {
                     optimized_storage: OptimizedStorage {
                         max_buffer_size: config.storage.max_buffer_size as u64,
@@ -97,9 +105,46 @@ impl<'a> Place<'a> {
                     },
                     endpoints,
                     database: DatabaseStats { ok: true, since: None, error: None },
-                    mode: config.storage.mode.as_str().to_owned(),
+                    mode: mode.as_str().to_owned(),
                     ..Stats::default()
                 })
+            }
+        }
+    }
+
+    /// How events reach the database, and what that costs.
+    ///
+    /// # Errors
+    /// As [`Place::endpoints`].
+    pub async fn mode_report(&self) -> Result<ModeReport, Failure> {
+        match self {
+            Self::Recorder(client) => Ok(client.call(Method::GET, "/api/v1/mode", None).await?.success()?),
+            Self::Database { config, why } => {
+                mention(why);
+                let (kept, usage) = database::reader(&config.database)?.modes()?;
+                stored_mode(config, kept, usage)
+            }
+        }
+    }
+
+    /// Changes the mode, or keys that may change while the recorder runs.
+    ///
+    /// # Errors
+    /// As [`Place::endpoints`]; usage for a key or a value that is not allowed.
+    pub async fn switch_mode(&self, switch: &Switch) -> Result<ModeReport, Failure> {
+        match self {
+            Self::Recorder(client) => {
+                let body = json!({ "mode": switch.mode.map(StorageMode::as_str), "set": switch.set });
+                let answer = client.call(Method::POST, "/api/v1/mode", Some(&body));
+                Ok(output::patiently("waiting for the recorder", answer).await?.success()?)
+            }
+            Self::Database { config, why } => {
+                let mut store = open(config, why)?;
+                let Stored { settings, usage, .. } = store.load()?;
+                let settings =
+                    switch.changed(&settings, configured(config)).map_err(|error| Failure::usage(error.to_string()))?;
+                store.keep_settings(&settings, &[])?;
+                stored_mode(config, settings, usage)
             }
         }
     }
@@ -188,6 +233,19 @@ impl<'a> Place<'a> {
             }
         }
     }
+}
+
+/// What the configuration says of the keys that may change.
+fn configured(config: &Config) -> Tuning {
+    Tuning::new(&config.storage, config.cache.sync_interval)
+}
+
+/// The report of a database without a recorder.
+fn stored_mode(config: &Config, kept: Settings, usage: BTreeMap<StorageMode, Usage>) -> Result<ModeReport, Failure> {
+    let known = kept.get(StorageMode::KEY).and_then(|name| StorageMode::from_name(name));
+    let mode = known.or(config.storage.mode).unwrap_or_default();
+    let tuning = configured(config).with_all(&kept).map_err(|error| Failure::database(error.to_string()))?;
+    Ok(ModeReport::new(&Facts { mode, tuning, kept, usage, now: SystemClock.wall(), ..Facts::default() }))
 }
 
 /// Deletes all that an endpoint left behind, and says that it is still at it.

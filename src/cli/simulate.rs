@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::exit::{ExitCode, Failure};
 use super::{Json, output};
+use crate::modes::StorageMode;
 use crate::sim::options::{Database, Faults, Options, Plan};
 use crate::sim::report::Report;
 use crate::sim::world::{self, SimulateError};
@@ -38,12 +39,15 @@ pub(super) struct Simulate {
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = humantime::parse_duration)]
     report_interval: Duration,
     /// all, none, or names: database-down, database-slow, database-locked, database-doubt, disk-full, disk-sync, disk-torn,
-    /// disk-slow, kill, power, clock, shutdown, masters
+    /// disk-slow, kill, power, clock, shutdown, mode, masters
     #[arg(long, default_value = "all", value_name = "LIST")]
     faults: Faults,
     /// sqlite (a file for the run), memory, or the URL of an empty database
     #[arg(long, default_value = "sqlite", value_name = "DATABASE")]
     database: Database,
+    /// How events reach the database at first: realtime, dual or batched; the fault `mode` switches
+    #[arg(long, value_name = "MODE")]
+    mode: Option<StorageMode>,
     /// Consecutive seeds; stops at the first failure. With sqlite or memory only
     #[arg(long, default_value_t = 1, value_name = "R")]
     runs: u64,
@@ -109,6 +113,7 @@ impl Simulate {
             report_interval: self.report_interval,
             faults: self.faults.clone(),
             database: self.database.clone(),
+            mode: self.mode,
         }
     }
 }

@@ -22,6 +22,10 @@ pub enum Origin {
     Variable(String),
     /// A command line flag, as it is written: `--set`.
     Flag(&'static str),
+    /// A request to the running recorder.
+    Request,
+    /// The table `settings`.
+    Database,
 }
 
 impl fmt::Display for Origin {
@@ -31,6 +35,8 @@ impl fmt::Display for Origin {
             Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
             Self::Variable(name) => write!(f, "environment variable {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
+            Self::Request => f.write_str("the request"),
+            Self::Database => f.write_str("kept in the database"),
         }
     }
 }
@@ -110,13 +116,15 @@ pub enum ConfigError {
         /// The address.
         listen: SocketAddr,
     },
-    /// A mode that a later version has.
-    #[error("storage.mode `{mode}` ({origin}) is not built yet: this version has `batched` only")]
-    ModeNotBuilt {
+    /// A key that is read at start only.
+    #[error("`{key}` ({origin}) cannot change while the recorder runs; what can is {changeable}")]
+    Fixed {
         /// Which.
-        mode: String,
+        key: String,
         /// Where.
         origin: Origin,
+        /// The keys that can.
+        changeable: String,
     },
 }
 

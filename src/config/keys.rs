@@ -88,7 +88,7 @@ const BATCH_SIZE_MAX: u64 = 1_000;
 /// Nodes from here on belong to the ids of replays, see [`crate::replay`].
 const NODE_MAX: u64 = crate::replay::REPLAY_NODE_FIRST as u64 - 1;
 
-/// All keys, in the order of the documentation. None can be changed while the recorder runs.
+/// All keys, in the order of the documentation. Those that [`Key::changes_while_running`] names change with `tidegate mode`.
 pub const KEYS: &[Key] = &[
     Key {
         name: "database.url",
@@ -100,7 +100,7 @@ pub const KEYS: &[Key] = &[
         name: "storage.mode",
         default: Some("batched"),
         kind: Kind::Choice(&["batched", "dual", "realtime"]),
-        help: "how events reach the database; this version has `batched` only",
+        help: "how events reach the database; what the database knows wins, see `tidegate mode`",
     },
     Key {
         name: "storage.max_buffer_size",
@@ -330,11 +330,13 @@ pub fn closest(name: &str) -> Option<&'static Key> {
 pub fn help() -> String {
     let mut text = String::from(
         "Keys, for the file, for TIDEGATE_* variables (`__` between levels) and for --set. A recorder reads them when it starts; \
-         none can be changed while it runs.",
+         those marked * can be changed while it runs, with `tidegate mode`.",
     );
-    for Key { name, default, kind, help } in KEYS {
+    for key in KEYS {
+        let Key { name, default, kind, help } = key;
+        let mark = if key.changes_while_running() { " *" } else { "" };
         let default = default.map_or_else(String::new, |default| format!(" [default: {default}]"));
-        text.push_str(&format!("\n\n  {name}{default}\n      {help}; {kind}"));
+        text.push_str(&format!("\n\n  {name}{mark}{default}\n      {help}; {kind}"));
     }
     text
 }

@@ -82,7 +82,7 @@ impl Layers {
         Ok(layers)
     }
 
-    fn put(&mut self, name: &str, text: String, origin: Origin) -> Result<(), ConfigError> {
+    pub(super) fn put(&mut self, name: &str, text: String, origin: Origin) -> Result<(), ConfigError> {
         let Some(key) = keys::find(name) else {
             let hint = hint(name, &origin);
             return Err(ConfigError::UnknownKey { key: name.to_owned(), origin, hint });

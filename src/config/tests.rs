@@ -28,7 +28,7 @@ fn without_any_layer_the_defaults_of_the_interface_hold() {
     assert_eq!(
         config.storage,
         StorageConfig {
-            mode: StorageMode::Batched,
+            mode: None,
             max_buffer_size: 1_000,
             max_buffer_bytes: 4 << 20,
             batch_size: 100,
@@ -198,9 +198,10 @@ fn secrets_are_in_no_error_and_no_debug_output() {
 }
 
 #[test]
-fn modes_of_later_versions_are_refused_as_such() {
-    let message = error(&sources(&[("TIDEGATE_STORAGE__MODE", "dual")], &[]));
-    assert!(message.contains("`dual`") && message.contains("not built yet"), "{message}");
+fn a_mode_is_only_given_where_a_layer_says_so() {
+    assert_eq!(Config::load(&sources(&[], &[])).unwrap().storage.mode, None);
+    let given = Config::load(&sources(&[("TIDEGATE_STORAGE__MODE", "dual")], &[])).unwrap();
+    assert_eq!(given.storage.mode, Some(StorageMode::Dual));
 }
 
 #[test]

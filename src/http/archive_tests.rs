@@ -65,7 +65,7 @@ pub(super) fn stored_examples() -> impl FnMut(i64, &str, &str) -> Record {
     records.push(written.event(10, "log", "aaaa0000"));
     records.push(written.gap(11, ""));
     let info = FlushInfo { cause: FlushCause::Hourly, boundary: Some(now), skipped_boundaries: 0, cut_at: now };
-    store.commit_events(&EventBatch { info, records: Arc::new(records), maybe_stored: false }).unwrap();
+    store.commit_events(&EventBatch::new(info, Arc::new(records))).unwrap();
     move |second, kind, instance| {
         if kind == "gap" { written.gap(second, instance) } else { written.event(second, kind, instance) }
     }
@@ -96,7 +96,7 @@ async fn what_waits_stands_before_what_is_stored_and_nothing_twice() {
 
     // Committed between the two looks.
     let info = FlushInfo { cause: FlushCause::Manual, boundary: None, skipped_boundaries: 0, cut_at: Timestamp(0) };
-    store().commit_events(&EventBatch { info, records: Arc::new(vec![first]), maybe_stored: false }).unwrap();
+    store().commit_events(&EventBatch::new(info, Arc::new(vec![first]))).unwrap();
     let again = events(&fake, "").await;
     assert_eq!(again["events"].as_array().unwrap().len(), 13);
     assert_eq!(again["events"][1]["stored"], json!(true));
@@ -113,6 +113,20 @@ async fn what_waits_stands_before_what_is_stored_and_nothing_twice() {
         cursor = format!("&cursor={next}");
     }
     assert_eq!(paged, ids);
+}
+
+#[actix_rt::test]
+async fn a_page_of_what_waits_alone_says_that_there_is_more() {
+    let fake = with_endpoint().await;
+    let mut more = stored_examples();
+    let mut waiting: Vec<Record> = (0..3).map(|n| more(20 + n, "create", "aaaa0000")).collect();
+    waiting.reverse();
+    fake.0.lock().unwrap().buffered = waiting;
+    let first = events(&fake, "kind=create&limit=2").await;
+    assert_eq!(first["events"].as_array().unwrap().len(), 2);
+    let next = first["next"].as_str().unwrap();
+    let second = events(&fake, &format!("kind=create&limit=2&cursor={next}")).await;
+    assert_eq!((second["events"].as_array().unwrap().len(), &second["next"]), (1, &Value::Null));
 }
 
 #[actix_rt::test]

@@ -17,14 +17,17 @@ use super::{routes, server};
 use crate::actors::alerts::{AlertsState, TestedChannels};
 use crate::actors::buffer::{FlushAnswer, WaitingHistory};
 use crate::actors::endpoints::{ChangeError, EndpointView};
+use crate::actors::realtime::Switch;
 use crate::actors::sse_ingest::IngestState;
 use crate::alerts::{Active, Channel, ChannelState, Condition};
 use crate::clock::{SystemClock, Timestamp};
-use crate::config::{Config, Sources, Token};
+use crate::config::{Config, Origin, Sources, Token, Tuning};
 use crate::endpoint::{Endpoint, EndpointHealth};
 use crate::event::{EndpointId, InstanceId, Record, Sample, TunnelKey, TunnelState};
 use crate::id::EventId;
 use crate::live::Delta;
+use crate::modes::StorageMode;
+use crate::modes::report::{Facts, ModeReport};
 use crate::query::Scope;
 use crate::query::buffered::{Buffered, Wanted};
 use crate::rates::Rate;
@@ -48,6 +51,8 @@ pub(super) struct State {
     pub(super) endpoints: BTreeMap<String, Endpoint>,
     pub(super) broken: Option<String>,
     pub(super) purged: Vec<String>,
+    pub(super) mode: StorageMode,
+    pub(super) tuning: Tuning,
     /// One alert, and two channels.
     pub(super) alerts: AlertsState,
     /// Received and not stored, newest first.
@@ -77,6 +82,8 @@ impl Default for State {
             broken: None,
             purged: Vec::new(),
             buffered: Vec::new(),
+            mode: StorageMode::default(),
+            tuning: Tuning::default(),
             waiting: Vec::new(),
         }
     }
@@ -96,6 +103,21 @@ impl RecorderApi for Fake {
             None => FlushAnswer { committed: 7, ..FlushAnswer::default() },
             error => FlushAnswer { waiting: 7, error, ..FlushAnswer::default() },
         }
+    }
+
+    fn mode_report(&self) -> Result<ModeReport, Problem> {
+        let state = self.0.lock().unwrap();
+        Ok(ModeReport::new(&Facts { mode: state.mode, tuning: state.tuning, ..Facts::default() }))
+    }
+
+    async fn switch_mode(&self, switch: Switch) -> Result<(), Problem> {
+        let mut state = self.0.lock().unwrap();
+        for (name, value) in &switch.set {
+            let tuned = state.tuning.with(name, value, &Origin::Request);
+            state.tuning = tuned.map_err(|error| Problem::bad_request(error.to_string()))?;
+        }
+        state.mode = switch.mode.unwrap_or(state.mode);
+        Ok(())
     }
 
     async fn endpoints(&self) -> Result<Vec<EndpointView>, Problem> {

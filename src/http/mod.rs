@@ -21,6 +21,7 @@ pub mod identity;
 mod login;
 mod metrics;
 pub mod mirror;
+mod mode;
 mod openapi;
 mod probe;
 pub mod problem;

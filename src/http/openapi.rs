@@ -14,7 +14,7 @@ use utoipa::{Modify, OpenApi as _};
 use super::etag;
 use super::problem::{self, Problem};
 use super::routes::resource;
-use super::{alerts, endpoints, events, flush, health, history, login, metrics, probe, stats, stored, stream, tunnels};
+use super::{alerts, endpoints, events, flush, health, history, login, metrics, mode, probe, stats, stored, stream, tunnels};
 
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
@@ -38,6 +38,8 @@ use super::{alerts, endpoints, events, flush, health, history, login, metrics, p
         alerts::list_alerts,
         alerts::test_alerts,
         flush::flush,
+        mode::show_mode,
+        mode::change_mode,
         events::list_events,
         history::chart,
         history::sums,

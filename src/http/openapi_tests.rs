@@ -37,6 +37,9 @@ fn examples() -> Vec<(&'static str, &'static str, &'static str, Option<Value>, u
         ("GET", "/api/v1/tunnels", "/api/v1/tunnels?endpoint=tokyo", None, 200),
         ("GET", "/api/v1/tunnels", "/api/v1/tunnels?endpoint=paris", None, 404),
         ("POST", "/api/v1/flush", "/api/v1/flush", None, 200),
+        ("GET", "/api/v1/mode", "/api/v1/mode", None, 200),
+        ("POST", "/api/v1/mode", "/api/v1/mode", Some(json!({"mode": "dual", "set": {"storage.batch_size": "7"}})), 200),
+        ("POST", "/api/v1/mode", "/api/v1/mode", Some(json!({"mode": "fast"})), 400),
         ("GET", "/api/v1/stream", "/api/v1/stream?tunnels=all", None, 200),
         // Nobody resolves `.invalid`: the probe fails at its first step, and says so with 200.
         ("POST", "/api/v1/probe", "/api/v1/probe", Some(json!({"url": "http://tidegate.invalid"})), 200),

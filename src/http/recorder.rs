@@ -6,8 +6,10 @@ use super::problem::Problem;
 use crate::actors::alerts::{AlertsState, TestedChannels};
 use crate::actors::buffer::{FlushAnswer, WaitingHistory};
 use crate::actors::endpoints::{ChangeError, EndpointView};
+use crate::actors::realtime::Switch;
 use crate::event::EndpointId;
 use crate::live::Delta;
+use crate::modes::report::ModeReport;
 use crate::query::Scope;
 use crate::query::buffered::{Buffered, Wanted};
 use crate::recorder::RecorderHandle;
@@ -27,6 +29,15 @@ pub trait RecorderApi: Clone + Send + 'static {
 
     /// Flushes what is buffered; the answer comes when it is committed or failed.
     fn flush(&self) -> impl Future<Output = FlushAnswer>;
+
+    /// How events reach the database, and what that costs. The problem is that it is not known yet.
+    ///
+    /// # Errors
+    /// See there.
+    fn mode_report(&self) -> Result<ModeReport, Problem>;
+
+    /// Changes the mode, or keys that may change while the recorder runs. The problem is what is wrong with them.
+    fn switch_mode(&self, switch: Switch) -> impl Future<Output = Result<(), Problem>>;
 
     /// All endpoints, by name. The problem is that they are not known yet.
     fn endpoints(&self) -> impl Future<Output = Result<Vec<EndpointView>, Problem>>;
@@ -72,6 +83,14 @@ impl RecorderApi for RecorderHandle {
 
     async fn flush(&self) -> FlushAnswer {
         self.flush().await
+    }
+
+    fn mode_report(&self) -> Result<ModeReport, Problem> {
+        Ok(self.mode_report())
+    }
+
+    async fn switch_mode(&self, switch: Switch) -> Result<(), Problem> {
+        self.switch_mode(switch).await
     }
 
     async fn endpoints(&self) -> Result<Vec<EndpointView>, Problem> {

@@ -9,7 +9,9 @@ use super::mirror::Mirror;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::stream::Hub;
-use super::{alerts, endpoints, events, flush, health, history, login, metrics, openapi, probe, stats, stored, stream, tunnels};
+use super::{
+    alerts, endpoints, events, flush, health, history, login, metrics, mode, openapi, probe, stats, stored, stream, tunnels,
+};
 use crate::clock::SharedClock;
 
 /// Longest body of a request. An endpoint's definition has well under a kilobyte.
@@ -33,6 +35,7 @@ pub fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
         .configure(probe::configure::<R>)
         .configure(tunnels::configure::<R>)
         .configure(flush::configure::<R>)
+        .configure(mode::configure::<R>)
         .configure(stream::configure::<R>)
         .configure(metrics::configure::<R>)
         .configure(alerts::configure::<R>)

@@ -9,8 +9,10 @@ use super::recorder::RecorderApi;
 use crate::actors::alerts::{AlertsState, TestedChannels};
 use crate::actors::buffer::{FlushAnswer, WaitingHistory};
 use crate::actors::endpoints::{ChangeError, EndpointView};
+use crate::actors::realtime::Switch;
 use crate::event::EndpointId;
 use crate::live::Delta;
+use crate::modes::report::ModeReport;
 use crate::query::Scope;
 use crate::query::buffered::{Buffered, Wanted};
 use crate::status::snapshot::{DatabaseStats, Stats};
@@ -63,6 +65,14 @@ impl<R: RecorderApi + Sync> RecorderApi for Starting<R> {
             Ok(recorder) => recorder.flush().await,
             Err(reason) => FlushAnswer { error: Some(reason), ..FlushAnswer::default() },
         }
+    }
+
+    fn mode_report(&self) -> Result<ModeReport, Problem> {
+        self.or_problem()?.mode_report()
+    }
+
+    async fn switch_mode(&self, switch: Switch) -> Result<(), Problem> {
+        self.or_problem()?.switch_mode(switch).await
     }
 
     async fn endpoints(&self) -> Result<Vec<EndpointView>, Problem> {

@@ -134,12 +134,12 @@ impl EventQuestion {
         Ok(Self { endpoint, tunnel, kind, range, limit, below })
     }
 
-    /// What is of use from the buffer.
+    /// What is of use from the buffer: a page, and one more to know that there is more.
     #[must_use]
     pub fn wanted(&self) -> Wanted {
         let Self { endpoint, tunnel, kind, range, limit, below } = self;
-        Wanted { below: EventId(*below), kind: kind.clone(), range: *range, ..Wanted::newest(What::Events, *limit as usize) }
-            .of(endpoint.as_deref(), tunnel.as_deref())
+        let newest = Wanted::newest(What::Events, *limit as usize + 1);
+        Wanted { below: EventId(*below), kind: kind.clone(), range: *range, ..newest }.of(endpoint.as_deref(), tunnel.as_deref())
     }
 }
 

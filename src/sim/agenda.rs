@@ -8,6 +8,7 @@ use super::options::{FaultKind, Plan};
 use super::shared::{Death, Shared};
 use crate::clock::Timestamp;
 use crate::journal::{Call, Fault, MemoryDisk};
+use crate::modes::StorageMode;
 
 /// Before this time nothing goes wrong, so that each run sees a recorder at work.
 const QUIET_AT_FIRST: Duration = Duration::from_secs(120);
@@ -28,6 +29,8 @@ pub enum Now {
     },
     /// Tell the recorder to stop.
     Stop,
+    /// Switch the recorder to another mode.
+    Switch(StorageMode),
 }
 
 /// See the module.
@@ -145,6 +148,7 @@ impl Agenda {
                 shared.step(rng.i64(-most..=most));
             }
             FaultKind::Shutdown => return Now::Stop,
+            FaultKind::Mode => return Now::Switch(StorageMode::ALL[rng.usize(0..StorageMode::ALL.len())]),
             FaultKind::Masters => {}
         }
         if let Some(seconds) = lasting {

@@ -127,6 +127,8 @@ impl Judge {
                 counts.skipped += committed.skipped;
                 *counts.flushes.entry(batch.info.cause.as_str()).or_default() += 1;
             }
+            Seen::Single { answer: Answer::Acknowledged(true), .. } => counts.stored += 1,
+            Seen::Switched { .. } => *counts.faults.entry("mode").or_default() += 1,
             Seen::Events { answer: Answer::Unknown, .. } => counts.in_doubt += 1,
             Seen::Fault { name, on: true } if *name != "stopping" => *counts.faults.entry(name).or_default() += 1,
             Seen::Stepped { .. } => *counts.faults.entry("clock").or_default() += 1,

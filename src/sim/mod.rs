@@ -26,6 +26,7 @@
 
 pub mod agenda;
 pub mod by_hand;
+pub mod compare;
 pub mod crash;
 pub mod database;
 pub mod disk;

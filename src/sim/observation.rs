@@ -15,8 +15,9 @@ use crate::actors::sse_ingest::IngestState;
 use crate::clock::Timestamp;
 use crate::event::{Counters, EndpointId, Record, TunnelKey, TunnelState};
 use crate::id::EventId;
+use crate::modes::StorageMode;
 use crate::pipeline::ShutdownSummary;
-use crate::store::{Committed, EventBatch, HistoryBatch, LiveChanges};
+use crate::store::{Committed, EventBatch, HistoryBatch, LiveChanges, Overlap};
 
 /// Something that was seen, and when.
 #[derive(Clone, Debug)]
@@ -94,6 +95,13 @@ pub enum Seen {
         /// What it answered.
         answer: Answer<Committed>,
     },
+    /// One record was given to the database by itself.
+    Single {
+        /// The record.
+        record: Box<Record>,
+        /// Whether it was new.
+        answer: Answer<bool>,
+    },
     /// A batch of history was given to the database.
     History {
         /// The batch.
@@ -123,6 +131,11 @@ pub enum Seen {
         name: &'static str,
         /// Begins?
         on: bool,
+    },
+    /// Somebody switched to another mode.
+    Switched {
+        /// Which.
+        mode: StorageMode,
     },
     /// The wall clock was stepped.
     Stepped {
@@ -247,17 +260,21 @@ impl fmt::Display for Observation {
             Seen::Synced { file, ok } => write!(f, "synced {file} ok={ok}"),
             Seen::Removed { file } => write!(f, "removed {file}"),
             Seen::Events { batch, answer } => {
-                let EventBatch { info, records, maybe_stored } = batch;
+                let EventBatch { info, records, maybe_stored, overlap, usage: _ } = batch;
                 let (first, last) = (records.first().map(Record::id), records.last().map(Record::id));
                 write!(f, "events {} records={} maybe_stored={maybe_stored}", info.cause.as_str(), records.len())?;
                 if let (Some(first), Some(last)) = (first, last) {
                     write!(f, " first={first} last={last}")?;
+                }
+                if let Some(Overlap { written, doubtful, left, compare }) = overlap {
+                    write!(f, " written={} doubtful={doubtful} left={left} compare={compare}", written.len())?;
                 }
                 if let Some(boundary) = info.boundary {
                     write!(f, " boundary={boundary} skipped={}", info.skipped_boundaries)?;
                 }
                 write!(f, " {answer:?}")
             }
+            Seen::Single { record, answer } => write!(f, "single {} {answer:?}", record.id()),
             Seen::History { batch, answer } => {
                 write!(f, "history {} through={} rows={}", batch.info.cause.as_str(), batch.through, batch.rows.len())?;
                 write!(f, " states={} {answer:?}", batch.states.len())
@@ -276,6 +293,7 @@ impl fmt::Display for Observation {
                 look.ingest.iter().try_for_each(|(id, state)| write!(f, " {id}:{}", state.events_received))
             }
             Seen::Fault { name, on } => write!(f, "fault {name} {}", if *on { "begins" } else { "ends" }),
+            Seen::Switched { mode } => write!(f, "switched to {mode}"),
             Seen::Stepped { micros } => write!(f, "clock stepped by {micros}"),
             Seen::Ended(ended) => write!(f, "ended {ended:?}"),
             Seen::Healed => f.write_str("healed"),

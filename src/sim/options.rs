@@ -10,6 +10,7 @@ use chrono_tz::Tz;
 use super::master::Version;
 use crate::clock::Timestamp;
 use crate::journaling::{Limits, SyncPolicy};
+use crate::modes::StorageMode;
 use crate::pipeline::Settings;
 use crate::store::DatabaseUrl;
 
@@ -40,13 +41,15 @@ pub enum FaultKind {
     Clock,
     /// The recorder is told to stop, and started again.
     Shutdown,
+    /// Somebody switches to another mode.
+    Mode,
     /// Masters and networks do everything that they were seen to do.
     Masters,
 }
 
 impl FaultKind {
     /// All of them with their names.
-    pub const NAMES: [(Self, &'static str); 13] = [
+    pub const NAMES: [(Self, &'static str); 14] = [
         (Self::DatabaseDown, "database-down"),
         (Self::DatabaseSlow, "database-slow"),
         (Self::DatabaseLocked, "database-locked"),
@@ -59,6 +62,7 @@ impl FaultKind {
         (Self::Power, "power"),
         (Self::Clock, "clock"),
         (Self::Shutdown, "shutdown"),
+        (Self::Mode, "mode"),
         (Self::Masters, "masters"),
     ];
 
@@ -172,6 +176,8 @@ pub struct Options {
     pub faults: Faults,
     /// Where it is stored.
     pub database: Database,
+    /// How events reach it at first; `None` leaves that to the recorder.
+    pub mode: Option<StorageMode>,
 }
 
 impl Default for Options {
@@ -185,6 +191,7 @@ impl Default for Options {
             report_interval: Duration::from_secs(5),
             faults: Faults::all(),
             database: Database::Memory,
+            mode: None,
         }
     }
 }
@@ -202,7 +209,8 @@ impl fmt::Display for Options {
             humantime::format_duration(self.report_interval),
             self.faults,
             self.database
-        )
+        )?;
+        self.mode.map_or(Ok(()), |mode| write!(f, " --mode {mode}"))
     }
 }
 
@@ -256,10 +264,11 @@ impl Plan {
         let (settings, versions) =
             if calm { (Settings::default(), vec![Version::Go1_14_0; options.endpoints]) } else { (settings, versions) };
         let latency_max = Duration::from_millis(if calm { 4 } else { rng.u64(4..60) });
+        let batch_size = if calm { 100 } else { [1, 7, 100][rng.usize(0..3)] };
         Self {
             options: options.clone(),
-            settings,
-            batch_size: if calm { 100 } else { [1, 7, 100][rng.usize(0..3)] },
+            settings: Settings { batch_size, mode: options.mode, ..settings },
+            batch_size,
             versions,
             start,
             latency_max,

@@ -148,6 +148,22 @@ impl Oracle {
                     }
                 }
             }
+            Seen::Single { record, answer } => {
+                self.fold_call(at, *answer);
+                let id = record.id();
+                match answer {
+                    Answer::Acknowledged(_) => {
+                        self.pending.remove(&id);
+                        self.stored.insert(id);
+                    }
+                    Answer::Unknown => {
+                        if let Some(pending) = self.pending.get_mut(&id) {
+                            pending.in_doubt = true;
+                        }
+                    }
+                    Answer::Refused => {}
+                }
+            }
             Seen::History { batch, answer } => {
                 self.fold_call(at, *answer);
                 if matches!(answer, Answer::Acknowledged(_)) {
@@ -171,7 +187,12 @@ impl Oracle {
                 }
             }
             Seen::Healed => self.healed = true,
-            Seen::HistoryWritten { .. } | Seen::Defined | Seen::Logged { .. } | Seen::Looked(_) | Seen::Settled(_) => {}
+            Seen::HistoryWritten { .. }
+            | Seen::Switched { .. }
+            | Seen::Defined
+            | Seen::Logged { .. }
+            | Seen::Looked(_)
+            | Seen::Settled(_) => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a run says at its end.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use serde::Serialize;
 
 use super::judge::{Counts, Violation};
 use super::options::Plan;
+use crate::modes::StorageMode;
+use crate::modes::usage::Usage;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub struct Report {
     pub sent: u64,
     /// Events that masters dropped in silence.
     pub dropped_by_masters: u64,
+    /// What each mode cost, as the last recorder knew it at its end.
+    pub usage: BTreeMap<StorageMode, Usage>,
     /// What was counted.
     pub counts: Counts,
     /// Each invariant with how many facts it checked.

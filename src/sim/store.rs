@@ -3,10 +3,12 @@
 use chrono_tz::Tz;
 
 use crate::clock::Timestamp;
-use crate::event::EndpointId;
+use crate::event::{EndpointId, Record};
+use crate::modes::StorageMode;
+use crate::modes::usage::Usage;
 use crate::store::{
-    Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Purge, Store, StoreError, StoreErrorKind,
-    Stored,
+    Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Purge, Settings, Store, StoreError,
+    StoreErrorKind, Stored,
 };
 
 use super::observation::{Answer, Seen};
@@ -112,6 +114,23 @@ impl Store for SimStore {
 
     fn commit_events(&mut self, batch: &EventBatch) -> Result<Committed, StoreError> {
         self.call(true, |store| store.commit_events(batch), |answer| Seen::Events { batch: batch.clone(), answer })
+    }
+
+    fn commit_single(&mut self, record: &Record) -> Result<bool, StoreError> {
+        let note = |answer| Seen::Single { record: Box::new(record.clone()), answer };
+        self.call(true, |store| store.commit_single(record), note)
+    }
+
+    fn keep_settings(&mut self, settings: &Settings, usage: &[(StorageMode, Usage)]) -> Result<(), StoreError> {
+        self.plain(|store| store.keep_settings(settings, usage))
+    }
+
+    fn bytes_written(&mut self) -> Option<u64> {
+        self.store.bytes_written()
+    }
+
+    fn set_batch_size(&mut self, rows: usize) {
+        self.store.set_batch_size(rows);
     }
 
     fn commit_history(&mut self, batch: &HistoryBatch) -> Result<Committed, StoreError> {

@@ -1,5 +1,6 @@
 //! Runs a simulation: builds the world from its plan, and lives one life of a recorder after the other.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,6 +103,7 @@ fn build(
         rng: rng.fork(),
         life: 0,
         operator_at: Duration::from_secs(1_800),
+        usage: BTreeMap::new(),
         progress: Box::new(progress),
         plan,
         shared,
@@ -153,6 +155,7 @@ fn report(world: &World, shared: &Shared, real_time: Duration) -> Result<Report,
         plan: world.plan.clone(),
         sent,
         dropped_by_masters: dropped,
+        usage: world.usage.clone(),
         counts: judge.counts.clone(),
         checks: judge.checks(),
         virtual_time: shared.elapsed(),

@@ -77,6 +77,21 @@ pub struct OptimizedStorage {
     pub journal_bytes: u64,
     /// The next boundary, with the offset of `storage.timezone`; `None` where no recorder runs.
     pub next_boundary: Option<String>,
+    /// Events that are written one at a time, in the modes `realtime` and `dual`.
+    pub realtime: RealtimeStats,
+}
+
+/// Events that are written one at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RealtimeStats {
+    /// Events that wait for it.
+    pub queue_events: u64,
+    /// Their bytes, roughly.
+    pub queue_bytes: u64,
+    /// Events that were.
+    pub written: u64,
+    /// Events that were to be and were left to their batch: the queue was full, the write failed, or the batch came first.
+    pub left_to_batch: u64,
 }
 
 /// Flushes by cause.
@@ -173,7 +188,7 @@ mod tests {
         let expected = "optimized_storage buffer_size max_buffer_size last_flush_time buffer_usage_pct flushes threshold hourly \
              manual drain recovery journal threshold_share_pct flush_ms last mean p99 rows_written rows_skipped retries failures \
              quarantined write_transactions updates_per_transaction waiting_batches buffer_bytes oldest_unflushed_s \
-             journal_bytes next_boundary dropped events endpoints name status reason since events_received reports_missed \
+             journal_bytes next_boundary realtime queue_events queue_bytes written left_to_batch dropped events endpoints name status reason since events_received reports_missed \
              reconnects tunnels dropped database ok since error mode process pid uptime_s rss_bytes version";
         assert_eq!(names, expected.split_whitespace().collect::<Vec<_>>());
     }

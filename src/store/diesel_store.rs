@@ -16,11 +16,14 @@ use super::endpoints::Failure;
 use super::lock::{self, FileLock};
 use super::purge::{self, Purge};
 use super::{
-    Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Store, StoreError, StoreErrorKind, Stored,
+    Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Settings, Store, StoreError, StoreErrorKind,
+    Stored,
 };
-use super::{endpoints, events, flushes, history, live, migrate, zones};
+use super::{endpoints, events, flushes, history, live, migrate, modes, single, written_bytes, zones};
 use crate::clock::{Clock, SharedClock, Timestamp};
-use crate::event::EndpointId;
+use crate::event::{EndpointId, Record};
+use crate::modes::StorageMode;
+use crate::modes::usage::Usage;
 
 /// Most rows of one statement: SQLite takes 32,766 values in one, an event has 16 and a minute of history 17.
 pub const BATCH_SIZE_MAX: usize = 1_000;
@@ -47,6 +50,8 @@ pub struct DieselStore {
     _lock: Option<FileLock>,
     clock: SharedClock,
     batch_size: usize,
+    /// Bytes that the calls so far wrote to files.
+    file_bytes: Option<u64>,
 }
 
 impl DieselStore {
@@ -63,16 +68,30 @@ impl DieselStore {
             log::info!("database {url}: migrated to {}", ran.join(", "));
         }
         let batch_size = batch_size.clamp(1, BATCH_SIZE_MAX);
-        Ok(Self { url: url.clone(), connection: Some(connection), _lock: lock, clock, batch_size })
-    }
-
-    /// Changes the number of rows per statement from the next batch on.
-    pub fn set_batch_size(&mut self, batch_size: usize) {
-        self.batch_size = batch_size.clamp(1, BATCH_SIZE_MAX);
+        Ok(Self {
+            url: url.clone(),
+            connection: Some(connection),
+            _lock: lock,
+            clock,
+            batch_size,
+            file_bytes: written_bytes::of_this_thread().map(|_| 0),
+        })
     }
 
     /// Runs `work` in a transaction and makes it durable, or leaves nothing of it.
     fn write<T>(&mut self, work: impl FnOnce(&mut Connection, &Writing<'_>) -> Result<T, Failure>) -> Result<T, StoreError> {
+        let before = written_bytes::of_this_thread();
+        let result = self.write_uncounted(work);
+        if let Some((before, after)) = before.zip(written_bytes::of_this_thread()) {
+            self.file_bytes = Some(self.file_bytes.unwrap_or_default() + after.saturating_sub(before));
+        }
+        result
+    }
+
+    fn write_uncounted<T>(
+        &mut self,
+        work: impl FnOnce(&mut Connection, &Writing<'_>) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             // What would end a recorder at its start (our own old session still has the lock, the password is being
@@ -156,6 +175,8 @@ impl Store for DieselStore {
                 highest_id,
                 last_boundary: progress.last_boundary,
                 last_flush: progress.last_flush,
+                settings: modes::settings(connection)?,
+                usage: modes::usage(connection)?,
             })
         })
     }
@@ -166,6 +187,28 @@ impl Store for DieselStore {
 
     fn commit_events(&mut self, batch: &EventBatch) -> Result<Committed, StoreError> {
         self.write(|connection, writing| Ok(events::commit(connection, batch, writing)?))
+    }
+
+    fn commit_single(&mut self, record: &Record) -> Result<bool, StoreError> {
+        self.write(|connection, _| single::commit(connection, record))
+    }
+
+    fn keep_settings(&mut self, settings: &Settings, usage: &[(StorageMode, Usage)]) -> Result<(), StoreError> {
+        self.write(|connection, _| {
+            modes::store_settings(connection, settings)?;
+            Ok(usage.iter().try_for_each(|(mode, usage)| modes::store_usage(connection, *mode, usage))?)
+        })
+    }
+
+    fn bytes_written(&mut self) -> Option<u64> {
+        match self.connection.as_mut() {
+            Some(Connection::Postgres(c)) => written_bytes::of_postgres(c),
+            Some(Connection::Sqlite(_)) | None => self.file_bytes,
+        }
+    }
+
+    fn set_batch_size(&mut self, rows: usize) {
+        self.batch_size = rows.clamp(1, BATCH_SIZE_MAX);
     }
 
     fn commit_history(&mut self, batch: &HistoryBatch) -> Result<Committed, StoreError> {

@@ -14,13 +14,14 @@ use super::connection::{Connection, RowVerdict, on, refuses_row};
 use super::flushes::{self, Flush, Kind, Marker};
 use super::insert_events::InsertEvents;
 use super::schema::{endpoint_sse, gaps, quarantine};
-use super::{Committed, EventBatch, Writing};
+use super::{Committed, EventBatch, Overlap, Writing, compare, modes};
 use crate::clock::Timestamp;
 use crate::event::{Event, Gap, Record};
 use crate::id::EventId;
+use crate::modes::usage::Comparison;
 
 /// A row of `endpoint_sse`.
-#[derive(Clone, Debug, Insertable, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Insertable, Serialize)]
 #[diesel(table_name = endpoint_sse, treat_none_as_default_value = false)]
 pub(super) struct EventRow<'a> {
     pub(super) id: i64,
@@ -42,7 +43,7 @@ pub(super) struct EventRow<'a> {
 }
 
 impl<'a> EventRow<'a> {
-    fn new(event: &'a Event) -> Self {
+    pub(super) fn new(event: &'a Event) -> Self {
         let sample = event.sample.as_ref();
         let counter = |get: fn(&crate::event::Counters) -> u64| sample.map_or(0, |sample| bigint(get(&sample.counters)));
         Self {
@@ -65,7 +66,7 @@ impl<'a> EventRow<'a> {
         }
     }
 
-    fn holds_nul(&self) -> bool {
+    pub(super) fn holds_nul(&self) -> bool {
         [Some(self.event_type), Some(self.instance_id), Some(self.status), self.logs, self.detail]
             .into_iter()
             .flatten()
@@ -101,9 +102,13 @@ pub(super) fn commit(connection: &mut Connection, batch: &EventBatch, writing: &
     {
         return Ok(Committed { skipped: records.len() as u64, ..Committed::default() });
     }
+    let mut comparison = match &batch.overlap {
+        Some(Overlap { compare: true, written, .. }) => compare::with_batch(connection, records, written)?,
+        Some(_) | None => Comparison::default(),
+    };
     let events: Vec<EventRow<'_>> = records.iter().filter_map(as_event).map(EventRow::new).collect();
     let mut inserter = Inserter { batch_size: writing.batch_size, inserted: 0, refused: Vec::new() };
-    inserter.insert(connection, events.clone(), batch.maybe_stored)?;
+    inserter.insert(connection, events.clone(), batch.maybe_stored || batch.overlap.is_some())?;
     let Inserter { mut inserted, refused, .. } = inserter;
     if refused.len() == events.len()
         && let Some(doubt) = refused.iter().position(|refusal| refusal.doubt.is_some())
@@ -114,8 +119,10 @@ pub(super) fn commit(connection: &mut Connection, batch: &EventBatch, writing: &
     inserted += insert_gaps(connection, records.iter().filter_map(as_gap), writing.batch_size)?;
     set_aside(connection, &refused, writing.clock.wall())?;
     let quarantined = refused.len() as u64;
-    let skipped = (records.len() as u64).saturating_sub(inserted + quarantined);
-    let committed = Committed { written: inserted, skipped, quarantined };
+    let there = (records.len() as u64).saturating_sub(inserted + quarantined);
+    let (single, missing) = batch.overlap.as_ref().map_or((0, 0), |overlap| overlap.judge(there));
+    comparison.missing_in_realtime = comparison.missing_in_realtime.max(missing);
+    let committed = Committed { written: inserted, skipped: there - single, quarantined, single, comparison };
     let flush = Flush {
         kind: Kind::Events,
         info: batch.info,
@@ -126,7 +133,22 @@ pub(super) fn commit(connection: &mut Connection, batch: &EventBatch, writing: &
         duration: writing.elapsed(),
     };
     flushes::insert(connection, &flush)?;
+    if let Some((mode, mut usage)) = batch.usage.as_deref().copied() {
+        usage.comparison.add(&committed.comparison);
+        usage.events += committed.written;
+        usage.rows += committed.written;
+        modes::store_usage(connection, mode, &usage)?;
+    }
     Ok(committed)
+}
+
+impl Overlap {
+    /// Of the rows of a batch that were `there`: how many may be so because they were written one at a time. And how many of
+    /// those that were reported as written are missing at least.
+    pub(super) fn judge(&self, there: u64) -> (u64, u64) {
+        let written = self.written.len() as u64;
+        (there.min(written.saturating_add(self.doubtful)), written.saturating_sub(there))
+    }
 }
 
 fn marker(records: &[Record]) -> Option<Marker> {
@@ -244,19 +266,19 @@ fn insert_gaps<'a>(connection: &mut Connection, all: impl Iterator<Item = &'a Ga
     Ok(inserted)
 }
 
-#[derive(Insertable)]
+#[derive(PartialEq, Eq, Insertable)]
 #[diesel(table_name = gaps, treat_none_as_default_value = false)]
-struct GapRow<'a> {
-    id: i64,
-    endpoint_id: i32,
-    instance_id: Cow<'a, str>,
-    from_time: i64,
-    to_time: i64,
-    reason: Cow<'a, str>,
+pub(super) struct GapRow<'a> {
+    pub(super) id: i64,
+    pub(super) endpoint_id: i32,
+    pub(super) instance_id: Cow<'a, str>,
+    pub(super) from_time: i64,
+    pub(super) to_time: i64,
+    pub(super) reason: Cow<'a, str>,
 }
 
 impl<'a> GapRow<'a> {
-    fn new(gap: &'a Gap) -> Self {
+    pub(super) fn new(gap: &'a Gap) -> Self {
         Self {
             id: gap.id.0,
             endpoint_id: gap.endpoint.0,

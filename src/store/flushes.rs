@@ -74,7 +74,8 @@ pub(super) fn insert(connection: &mut Connection, flush: &Flush) -> QueryResult<
         through_id: flush.through.map(|id| id.0),
         first_received: flush.received.map(|(first, _)| first.0),
         last_received: flush.received.map(|(_, last)| last.0),
-        rows: count(flush.committed.written),
+        // What stands in the tables because of this batch, whether its rows were written with it or before.
+        rows: count(flush.committed.written + flush.committed.single),
         skipped: count(flush.committed.skipped),
         quarantined: count(flush.committed.quarantined),
         duration_us: i64::try_from(flush.duration.as_micros()).unwrap_or(i64::MAX),

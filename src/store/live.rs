@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use diesel::query_dsl::methods::FilterDsl;
 use diesel::upsert::excluded;
-use diesel::{BoolExpressionMethods, ExpressionMethods, Insertable, JoinOnDsl, QueryDsl, QueryResult, Queryable, RunQueryDsl};
+use diesel::{
+    AsChangeset, BoolExpressionMethods, ExpressionMethods, Insertable, JoinOnDsl, QueryDsl, QueryResult, Queryable, RunQueryDsl,
+};
 
 use super::LiveChanges;
 use super::connection::{Connection, on};
@@ -137,11 +139,12 @@ pub(super) fn highest_id(connection: &mut Connection) -> QueryResult<EventId> {
     Ok(EventId(state.max(config).unwrap_or_default()))
 }
 
-#[derive(Debug, Queryable, Insertable)]
-#[diesel(table_name = tunnel_config, treat_none_as_default_value = false)]
-struct ConfigRow {
-    endpoint_id: i32,
-    instance_id: String,
+#[derive(Debug, Queryable, Insertable, AsChangeset)]
+#[diesel(table_name = tunnel_config, treat_none_as_default_value = false, treat_none_as_null = true)]
+#[diesel(primary_key(endpoint_id, instance_id))]
+pub(super) struct ConfigRow {
+    pub(super) endpoint_id: i32,
+    pub(super) instance_id: String,
     name: String,
     type_: String,
     url: String,
@@ -153,11 +156,11 @@ struct ConfigRow {
     peer_alias: String,
     tags: String,
     unknown_fields: String,
-    last_event: i64,
+    pub(super) last_event: i64,
 }
 
 impl ConfigRow {
-    fn new(key: &TunnelKey, config: &InstanceConfig, last_event: EventId) -> Self {
+    pub(super) fn new(key: &TunnelKey, config: &InstanceConfig, last_event: EventId) -> Self {
         let owned = |value: &Redacted| text(value.as_str()).into_owned();
         Self {
             endpoint_id: key.endpoint.0,
@@ -195,8 +198,9 @@ impl ConfigRow {
     }
 }
 
-#[derive(Debug, Queryable, Insertable)]
-#[diesel(table_name = tunnel_state, treat_none_as_default_value = false)]
+#[derive(Debug, Queryable, Insertable, AsChangeset)]
+#[diesel(table_name = tunnel_state, treat_none_as_default_value = false, treat_none_as_null = true)]
+#[diesel(primary_key(endpoint_id, instance_id))]
 pub(super) struct StateRow {
     pub(super) endpoint_id: i32,
     pub(super) instance_id: String,
@@ -214,7 +218,7 @@ pub(super) struct StateRow {
 }
 
 impl StateRow {
-    fn new(key: &TunnelKey, sample: &Sample, seen_at: Timestamp, last_event: EventId) -> Self {
+    pub(super) fn new(key: &TunnelKey, sample: &Sample, seen_at: Timestamp, last_event: EventId) -> Self {
         Self {
             endpoint_id: key.endpoint.0,
             instance_id: text(key.instance.as_str()).into_owned(),

@@ -1,5 +1,6 @@
 //! A database in memory that can be told to fail: for tests and for simulations that do not measure a real one.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,16 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono_tz::Tz;
 
 use super::{
-    Committed, CounterEvent, EndpointChange, EventBatch, FlushInfo, HistoryBatch, LiveChanges, NewEndpoint, Purge, Store,
-    StoreError, StoreErrorKind, Stored,
+    Committed, CounterEvent, EndpointChange, EventBatch, FlushInfo, HistoryBatch, LiveChanges, NewEndpoint, Purge, Settings,
+    Store, StoreError, StoreErrorKind, Stored,
 };
 use crate::clock::Timestamp;
 use crate::endpoint::{Endpoint, EndpointHealth};
-use crate::event::{EndpointId, InstanceConfig, Record, Sample, TunnelKey, TunnelState};
+use crate::event::{EndpointId, EventKind, InstanceConfig, Record, Sample, TunnelKey, TunnelState};
 use crate::history::audit::StoredAccount;
 use crate::history::calendar::Calendar;
 use crate::history::ladder::{Level, TotalRows, TunnelRows, add, place};
 use crate::id::EventId;
+use crate::modes::StorageMode;
+use crate::modes::usage::{Comparison, Usage};
 
 /// Records that one step of a purge looks at.
 const PURGE_STEP: usize = 100;
@@ -74,6 +77,12 @@ pub struct Tables {
     pub configs: BTreeMap<TunnelKey, (Arc<InstanceConfig>, EventId)>,
     /// `tunnel_state`.
     pub samples: BTreeMap<TunnelKey, (Sample, Timestamp, EventId)>,
+    /// `settings`.
+    pub settings: Settings,
+    /// `mode_usage`.
+    pub usage: BTreeMap<StorageMode, Usage>,
+    /// Records that were stored one at a time.
+    pub singles: u64,
     /// Transactions committed.
     pub transactions: u64,
     /// Calls, also those that failed.
@@ -175,6 +184,8 @@ impl Store for MemoryStore {
                 highest_id: tables.records.last_key_value().map(|(id, _)| *id).max(highest_live).unwrap_or_default(),
                 last_boundary: tables.flushes.iter().filter_map(|flush| flush.info.boundary).max(),
                 last_flush: tables.flushes.iter().map(|flush| flush.info.cut_at).max(),
+                settings: tables.settings.clone(),
+                usage: tables.usage.clone(),
                 tunnels,
             })
         })
@@ -202,17 +213,74 @@ impl Store for MemoryStore {
                 return Ok(Committed { skipped: count, ..Committed::default() });
             }
             let mut committed = Committed::default();
+            let mut there = 0;
             for record in batch.records.iter() {
-                if tables.records.insert(record.id(), record.clone()).is_none() {
-                    committed.written += 1;
-                } else {
-                    committed.skipped += 1;
+                match tables.records.entry(record.id()) {
+                    Entry::Vacant(place) => {
+                        place.insert(record.clone());
+                        committed.written += 1;
+                    }
+                    Entry::Occupied(stored) => {
+                        there += 1;
+                        let same = stored.get() == record;
+                        *(if same { &mut committed.comparison.identical } else { &mut committed.comparison.different }) += 1;
+                    }
                 }
+            }
+            let (single, missing) = batch.overlap.as_ref().map_or((0, 0), |overlap| overlap.judge(there));
+            if !batch.overlap.as_ref().is_some_and(|overlap| overlap.compare) {
+                committed.comparison = Comparison::default();
+            }
+            (committed.single, committed.skipped) = (single, there - single);
+            committed.comparison.missing_in_realtime = missing;
+            if let Some((mode, usage)) = batch.usage.as_deref().copied() {
+                tables.usage.insert(mode, usage);
             }
             tables.flushes.push(Flush { info: batch.info, first, last, committed });
             Ok(committed)
         })
     }
+
+    fn commit_single(&mut self, record: &Record) -> Result<bool, StoreError> {
+        self.transaction(|inner| {
+            let tables = &mut inner.tables;
+            tables.singles += 1;
+            if let Record::Event(event) = record
+                && event.kind != EventKind::Delete
+                && let (Some(tunnel), Some(sample)) = (event.tunnel(), &event.sample)
+            {
+                if let Some(known) = tables.samples.get_mut(&tunnel).filter(|known| known.2 < event.id) {
+                    *known = (sample.clone(), event.received_at, event.id);
+                }
+                if let Some(config) = &event.config
+                    && let Some(known) = tables.configs.get_mut(&tunnel).filter(|known| known.1 < event.id)
+                {
+                    *known = (config.clone(), event.id);
+                }
+            }
+            Ok(match tables.records.entry(record.id()) {
+                Entry::Vacant(place) => {
+                    place.insert(record.clone());
+                    true
+                }
+                Entry::Occupied(_) => false,
+            })
+        })
+    }
+
+    fn keep_settings(&mut self, settings: &Settings, usage: &[(StorageMode, Usage)]) -> Result<(), StoreError> {
+        self.transaction(|inner| {
+            inner.tables.settings = settings.clone();
+            inner.tables.usage.extend(usage.iter().copied());
+            Ok(())
+        })
+    }
+
+    fn bytes_written(&mut self) -> Option<u64> {
+        None
+    }
+
+    fn set_batch_size(&mut self, _: usize) {}
 
     fn commit_history(&mut self, batch: &HistoryBatch) -> Result<Committed, StoreError> {
         self.transaction(|inner| {

@@ -7,6 +7,7 @@
 
 mod backup;
 mod check;
+mod compare;
 mod connection;
 mod diesel_store;
 mod endpoints;
@@ -19,6 +20,7 @@ mod ladder;
 mod live;
 mod lock;
 mod migrate;
+mod modes;
 pub mod pool;
 mod purge;
 mod read;
@@ -28,11 +30,14 @@ mod read_flushes;
 mod read_ladder;
 mod read_storage;
 mod schema;
+mod single;
 mod upsert_state;
+mod written_bytes;
 mod zones;
 
 pub mod memory;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -45,6 +50,8 @@ use crate::event::{Counters, EndpointId, InstanceConfig, Record, Sample, TunnelK
 use crate::history::InTotals;
 use crate::history::figures::Figures;
 use crate::id::EventId;
+use crate::modes::StorageMode;
+use crate::modes::usage::{Comparison, Usage};
 
 pub use backup::{BackupError, Copied, Lineage, Restored, back_up, beside, restore};
 pub use check::DatabaseReport;
@@ -118,6 +125,31 @@ pub struct EventBatch {
     pub records: Arc<Vec<Record>>,
     /// True if the batch may be stored already: read from the journal at start, or after a commit in doubt.
     pub maybe_stored: bool,
+    /// What of it was written one record at a time; `None` where nothing was.
+    pub overlap: Option<Overlap>,
+    /// What the mode in force cost so far, to be kept with the batch.
+    pub usage: Option<Box<(StorageMode, Usage)>>,
+}
+
+impl EventBatch {
+    /// A batch that is new as a whole.
+    #[must_use]
+    pub fn new(info: FlushInfo, records: Arc<Vec<Record>>) -> Self {
+        Self { info, records, maybe_stored: false, overlap: None, usage: None }
+    }
+}
+
+/// What of a batch was written before it was cut, one record at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overlap {
+    /// Ids of it that were written so, rising.
+    pub written: Vec<EventId>,
+    /// How many more may be there: writes of unknown outcome, and after a restart everything.
+    pub doubtful: u64,
+    /// Records of it that could have been written so and were left to the batch.
+    pub left: u64,
+    /// What is there is compared with the batch.
+    pub compare: bool,
 }
 
 /// A minute of one tunnel, or a part of one: it is added to what is stored of that minute, in `service_history` and on each
@@ -205,7 +237,13 @@ impl LiveChanges {
     /// True if there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.endpoints.is_empty() && self.configs.is_empty() && self.samples.is_empty() && self.removed.is_empty()
+        self.rows() == 0
+    }
+
+    /// Rows that change.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        (self.endpoints.len() + self.configs.len() + self.samples.len() + self.removed.len()) as u64
     }
 }
 
@@ -218,6 +256,10 @@ pub struct Committed {
     pub skipped: u64,
     /// Rows that the database refused for themselves and that are in `quarantine` now.
     pub quarantined: u64,
+    /// Rows that were there because they had been written one at a time.
+    pub single: u64,
+    /// What the comparison found, where there was one; in `realtime` only what was missing.
+    pub comparison: Comparison,
 }
 
 /// A change of an endpoint's definition. What is `None` stays.
@@ -269,7 +311,14 @@ pub struct Stored {
     pub last_boundary: Option<Timestamp>,
     /// When the last flush was cut.
     pub last_flush: Option<Timestamp>,
+    /// Mode and tuned keys, as far as they were set.
+    pub settings: Settings,
+    /// What each mode cost so far.
+    pub usage: BTreeMap<StorageMode, Usage>,
 }
+
+/// Keys of the configuration that the database knows, as text. They win over the configuration.
+pub type Settings = BTreeMap<String, String>;
 
 /// The database as the recorder writes it. Calls block; one at a time.
 ///
@@ -295,6 +344,29 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// [`StoreError`]; nothing of the batch is stored then, except where it is in doubt.
     fn commit_events(&mut self, batch: &EventBatch) -> Result<Committed, StoreError>;
+
+    /// Stores one record, and its tunnel's state and configuration where the tunnel is there and they are newer. True if
+    /// the record is new.
+    ///
+    /// Tunnels are made and removed by [`Store::sync_live`] only: a record that waited must not bring one back.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Refused`] if the database refuses the record for itself: its batch sets it aside. Else as
+    /// [`Store::commit_events`].
+    fn commit_single(&mut self, record: &Record) -> Result<bool, StoreError>;
+
+    /// Makes `settings` the only ones, and keeps what the mode cost so far.
+    ///
+    /// # Errors
+    /// As [`Store::commit_events`].
+    fn keep_settings(&mut self, settings: &Settings, usage: &[(StorageMode, Usage)]) -> Result<(), StoreError>;
+
+    /// Bytes that the database has written, counted from anywhere; `None` where that cannot be told. SQLite: by this
+    /// recorder's calls, log and checkpoints included. PostgreSQL: of its log, by everyone.
+    fn bytes_written(&mut self) -> Option<u64>;
+
+    /// Changes the number of rows per statement from the next call on.
+    fn set_batch_size(&mut self, rows: usize);
 
     /// Adds history rows on every level, and stores counter events, states, accounts and their `flushes` row. A batch whose
     /// id is in `flushes` already is not stored again: its rows count as skipped.

@@ -290,6 +290,31 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
+    mode_usage (mode) {
+        mode -> Text,
+        time_us -> Int8,
+        events -> Int8,
+        rows -> Int8,
+        single_transactions -> Int8,
+        batch_transactions -> Int8,
+        live_transactions -> Int8,
+        other_transactions -> Int8,
+        bytes -> Nullable<Int8>,
+        database_us -> Int8,
+        latency_us -> Int8,
+        latency_max_us -> Int8,
+        left_to_batch -> Int8,
+        compared_since -> Nullable<Int8>,
+        identical -> Int8,
+        different -> Int8,
+        missing_in_realtime -> Int8,
+        missing_in_batch -> Int8,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     quarantine (id) {
         id -> Int8,
         event_id -> Int8,
@@ -332,6 +357,15 @@ diesel::table! {
         expected_count -> Int4,
         ping_count -> Int4,
         covered_ms -> Int8,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    settings (name) {
+        name -> Text,
+        value -> Text,
     }
 }
 
@@ -395,9 +429,11 @@ diesel::allow_tables_to_appear_in_same_query!(
     history_minute_totals,
     history_state,
     history_zones,
+    mode_usage,
     quarantine,
     retention_floors,
     service_history,
+    settings,
     tunnel_config,
     tunnel_state,
 );

@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex};
 use tidegate::actors::alerts::{AlertsState, TestedChannels};
 use tidegate::actors::buffer::FlushAnswer;
 use tidegate::actors::endpoints::{ChangeError, EndpointView};
+use tidegate::actors::realtime::Switch;
 use tidegate::actors::sse_ingest::IngestState;
 use tidegate::clock::Timestamp;
 use tidegate::config::{Config, Sources};
+use tidegate::config::{Origin, Tuning};
 use tidegate::endpoint::{Endpoint, EndpointHealth};
 use tidegate::event::{EndpointId, InstanceConfig, InstanceId, Sample, TunnelKey, TunnelState};
 use tidegate::http::archive::Archive;
@@ -21,6 +23,8 @@ use tidegate::http::recorder::RecorderApi;
 use tidegate::http::server;
 use tidegate::id::EventId;
 use tidegate::live::Delta;
+use tidegate::modes::StorageMode;
+use tidegate::modes::report::{Facts, ModeReport};
 use tidegate::redact::Redacted;
 use tidegate::status::snapshot::{ProcessStats, Stats};
 use tidegate::store::{EndpointChange, NewEndpoint};
@@ -72,6 +76,8 @@ pub struct State {
     pub endpoints: Vec<Endpoint>,
     pub purged: Vec<String>,
     pub broken: Option<String>,
+    pub mode: StorageMode,
+    pub tuning: Tuning,
 }
 
 impl RecorderApi for Fake {
@@ -89,6 +95,21 @@ impl RecorderApi for Fake {
             None => FlushAnswer { committed: 7, ..FlushAnswer::default() },
             error => FlushAnswer { waiting: 7, error, ..FlushAnswer::default() },
         }
+    }
+
+    fn mode_report(&self) -> Result<ModeReport, Problem> {
+        let state = self.0.lock().unwrap();
+        Ok(ModeReport::new(&Facts { mode: state.mode, tuning: state.tuning, ..Facts::default() }))
+    }
+
+    async fn switch_mode(&self, switch: Switch) -> Result<(), Problem> {
+        let mut state = self.0.lock().unwrap();
+        for (name, value) in &switch.set {
+            let tuned = state.tuning.with(name, value, &Origin::Request);
+            state.tuning = tuned.map_err(|error| Problem::bad_request(error.to_string()))?;
+        }
+        state.mode = switch.mode.unwrap_or(state.mode);
+        Ok(())
     }
 
     async fn endpoints(&self) -> Result<Vec<EndpointView>, Problem> {

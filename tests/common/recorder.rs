@@ -135,6 +135,14 @@ impl Setup {
         self.command(arguments).stdin(Stdio::null()).output().expect("the binary can be started")
     }
 
+    /// A command that is told where the recorder and the database are, and nothing else.
+    pub fn ask(&self, arguments: &[&str]) -> Output {
+        let listen = format!("http.listen=127.0.0.1:{}", self.port);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(arguments).args(["--database-url", &self.database_url, "--set", &listen]);
+        command.current_dir(self.directory.path()).stdin(Stdio::null()).output().expect("the binary can be started")
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let binary = env!("CARGO_BIN_EXE_tidegate");
         let mut words = self.wrapper.iter().map(String::as_str).filter(|_| arguments == ["run"]).chain([binary]);

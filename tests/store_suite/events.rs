@@ -15,7 +15,7 @@ pub fn a_batch_is_stored_with_its_flush(database: &TestDatabase) {
     let mut records: Vec<Record> = (1..=250).map(update).collect();
     records.push(Record::Gap(gap(251)));
     let committed = store.commit_events(&batch(records)).unwrap();
-    assert_eq!(committed, Committed { written: 251, skipped: 0, quarantined: 0 });
+    assert_eq!(committed, Committed { written: 251, skipped: 0, quarantined: 0, ..Committed::default() });
     assert_eq!(database.number("SELECT count(*) AS value FROM endpoint_sse"), 250);
     assert_eq!(database.number("SELECT count(*) AS value FROM gaps WHERE reason = 'connection_lost'"), 1);
     let row = "SELECT id || event_type || event_time || endpoint_id || instance_id || status || tcp_rx || COALESCE(ping, -1) \
@@ -35,7 +35,10 @@ pub fn a_batch_that_was_stored_is_not_stored_again(database: &TestDatabase) {
     // Retention has deleted a row meanwhile: it must not come back.
     database.execute("DELETE FROM endpoint_sse WHERE id = 3");
     let again = EventBatch { maybe_stored: true, ..first };
-    assert_eq!(store.commit_events(&again).unwrap(), Committed { written: 0, skipped: 150, quarantined: 0 });
+    assert_eq!(
+        store.commit_events(&again).unwrap(),
+        Committed { written: 0, skipped: 150, quarantined: 0, ..Committed::default() }
+    );
     assert_eq!(database.number("SELECT count(*) AS value FROM endpoint_sse"), 149);
     assert_eq!(database.number("SELECT count(*) AS value FROM flushes"), 1);
 }
@@ -46,7 +49,7 @@ pub fn ids_that_are_there_are_skipped_and_counted(database: &TestDatabase) {
     for (maybe_stored, last, written) in [(false, 250, 240), (true, 260, 10)] {
         let overlapping = EventBatch { maybe_stored, ..batch((1..=last).map(update).collect()) };
         let committed = store.commit_events(&overlapping).unwrap();
-        assert_eq!(committed, Committed { written, skipped: last as u64 - written, quarantined: 0 });
+        assert_eq!(committed, Committed { written, skipped: last as u64 - written, quarantined: 0, ..Committed::default() });
     }
     assert_eq!(database.number("SELECT count(*) AS value FROM endpoint_sse"), 260);
 }
@@ -78,7 +81,7 @@ pub fn a_row_that_is_refused_goes_to_quarantine_and_the_rest_is_stored(database:
     let mut store = open(database);
     refuse_where(database, "NEW.tcp_rx IN (70, 1230, 1240)");
     let committed = store.commit_events(&batch((1..=250).map(update).collect())).unwrap();
-    assert_eq!(committed, Committed { written: 247, skipped: 0, quarantined: 3 });
+    assert_eq!(committed, Committed { written: 247, skipped: 0, quarantined: 3, ..Committed::default() });
     assert_eq!(database.number("SELECT count(*) AS value FROM endpoint_sse"), 247);
     let rows = database.texts("SELECT event_id || reason AS value FROM quarantine ORDER BY event_id");
     assert_eq!(rows.len(), 3, "{}", postgres::joined(&rows));
@@ -133,7 +136,7 @@ pub fn a_nul_character_stops_nothing(database: &TestDatabase) {
     with_nul.logs = Some(Redacted::from_store("a\0b"));
     let committed = store.commit_events(&batch(vec![update(1), Record::Event(with_nul.clone()), update(3)])).unwrap();
     let quarantined = u64::from(matches!(database, TestDatabase::Postgres(_)));
-    assert_eq!(committed, Committed { written: 3 - quarantined, skipped: 0, quarantined });
+    assert_eq!(committed, Committed { written: 3 - quarantined, skipped: 0, quarantined, ..Committed::default() });
     with_nul.id = EventId(4);
     assert_eq!(store.commit_events(&batch(vec![Record::Event(with_nul)])).unwrap().quarantined, quarantined);
     let mut changes = live_changes("aaaa0001", 1, 5);

@@ -97,7 +97,7 @@ pub fn info() -> FlushInfo {
 }
 
 pub fn batch(records: Vec<Record>) -> EventBatch {
-    EventBatch { info: info(), records: Arc::new(records), maybe_stored: false }
+    EventBatch::new(info(), Arc::new(records))
 }
 
 pub fn history(id: i64, through: i64, rows: Vec<HistoryRow>) -> HistoryBatch {

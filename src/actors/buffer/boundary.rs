@@ -25,7 +25,7 @@ impl BufferActor {
 
     /// Arms the boundary timer: once to the next boundary, from there at the flush interval. Where the next boundary is
     /// not one interval away (the clock was stepped, daylight saving) the interval is aligned anew.
-    fn align(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn align(&mut self, ctx: &mut Context<Self>) {
         if let Some(timer) = self.boundary_timer.take() {
             ctx.cancel_future(timer);
         }

@@ -34,7 +34,8 @@ impl BufferActor {
                 self.committing = true;
                 match payload {
                     Payload::Events(records) => {
-                        let batch = EventBatch { info, records, maybe_stored: maybe_stored || self.maybe_stored };
+                        let maybe_stored = maybe_stored || self.maybe_stored;
+                        let batch = EventBatch { maybe_stored, ..EventBatch::new(info, records) };
                         self.await_commit(ctx, no, EventId::ZERO, self.downstream.events.send(CommitEvents(batch)));
                     }
                     Payload::History(batch) => {

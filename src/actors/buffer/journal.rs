@@ -7,6 +7,7 @@ use log::{error, info, warn};
 use tokio::sync::oneshot;
 
 use super::{BufferActor, Refused, WATCH_INTERVAL};
+use crate::actors::realtime::StoreNow;
 use crate::id::EventId;
 use crate::journal::{JournalError, SegmentNo};
 use crate::journaling::{Effect, Item, Job, Outcome, Payload, SyncPolicy};
@@ -95,7 +96,13 @@ impl BufferActor {
         let mut history_written = EventId::ZERO;
         for effect in effects {
             match effect {
-                Effect::Records(records) => self.buffer.fill(records, now),
+                Effect::Records(records) => {
+                    if self.realtime_state.borrow().mode.writes_singly() {
+                        // One that is gone writes nothing more; the batch has them.
+                        self.downstream.store_now.do_send(StoreNow(records.clone()));
+                    }
+                    self.buffer.fill(records, now);
+                }
                 Effect::Cut { no, bytes, info, keep } => {
                     self.buffer.cut(no, bytes, info, keep, now);
                     self.cut_made(info);

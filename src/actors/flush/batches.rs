@@ -7,6 +7,7 @@ use log::error;
 use tokio::sync::oneshot;
 
 use super::{FlushActor, owed};
+use crate::modes::usage::Purpose;
 use crate::store::{Committed, EventBatch, HistoryBatch};
 
 /// Durations that the mean and the 99th percentile are taken over.
@@ -45,7 +46,8 @@ impl Batch {
 }
 
 impl FlushActor {
-    pub(super) fn count(&mut self, batch: &Batch, committed: Committed, took: Duration) {
+    /// Counts a committed batch and says what kind it is.
+    pub(super) fn count(&mut self, batch: &Batch, committed: Committed, took: Duration) -> Purpose {
         match batch {
             Batch::Events(events, _) => {
                 self.state.rows_written += committed.written;
@@ -67,9 +69,14 @@ impl FlushActor {
                         committed.quarantined
                     );
                 }
+                self.count_batch(events, &committed);
                 self.time(took);
+                Purpose::Batch
             }
-            Batch::History(..) => self.state.history_rows_written += committed.written,
+            Batch::History(..) => {
+                self.state.history_rows_written += committed.written;
+                Purpose::Other
+            }
         }
     }
 

@@ -6,7 +6,9 @@ use tokio::sync::oneshot;
 use super::{FlushActor, Outcome, answered};
 use crate::clock::Timestamp;
 use crate::event::EndpointId;
-use crate::store::{EndpointChange, NewEndpoint, Purge, Store, StoreError};
+use crate::modes::StorageMode;
+use crate::modes::usage::Usage;
+use crate::store::{EndpointChange, NewEndpoint, Purge, Settings, Store, StoreError};
 
 /// Make an endpoint. Sent by the EndpointsActor, which passes a failure on to who asked.
 #[derive(Debug, Message)]
@@ -37,6 +39,7 @@ pub(super) enum Definition {
     Add(NewEndpoint, oneshot::Sender<Result<EndpointId, StoreError>>),
     Change(ChangeEndpoint, oneshot::Sender<Result<(), StoreError>>),
     Remove(EndpointId, oneshot::Sender<Result<(), StoreError>>),
+    Keep(Settings, Vec<(StorageMode, Usage)>, Option<oneshot::Sender<Result<(), StoreError>>>),
 }
 
 /// An endpoint whose events and history are being deleted, step by step. The endpoint itself goes last, so that a purge that
@@ -84,6 +87,13 @@ impl Definition {
             Self::Add(new, reply) => done(store.add_endpoint(&new, at), reply),
             Self::Change(ChangeEndpoint { id, change }, reply) => done(store.change_endpoint(id, &change, at), reply),
             Self::Remove(id, reply) => done(store.remove_endpoint(id), reply),
+            Self::Keep(settings, usage, reply) => {
+                let result = store.keep_settings(&settings, &usage);
+                if let Some(reply) = reply {
+                    let _ = reply.send(result.clone());
+                }
+                Outcome::Kept(result)
+            }
         }
     }
 }

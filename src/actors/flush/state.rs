@@ -5,11 +5,17 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::clock::Timestamp;
+use crate::modes::ledger::Ledger;
 use crate::store::FlushCause;
 
 /// What the FlushActor has done since the recorder started, and how the database is.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct FlushState {
+    /// What each mode cost.
+    #[serde(skip)]
+    pub ledger: Ledger,
+    /// Why mode and settings are not kept in the database yet; `None` if they are.
+    pub unkept: Option<String>,
     /// `None` while the last write succeeded, else what failed.
     pub error: Option<String>,
     /// Since when the database is as it is: its first success, or the first failure in a row.

@@ -45,7 +45,7 @@ fn batch(ids: impl IntoIterator<Item = i64>) -> EventBatch {
         })
     };
     let info = FlushInfo { cause: FlushCause::Threshold, boundary: None, skipped_boundaries: 0, cut_at: Timestamp(0) };
-    EventBatch { info, records: Arc::new(ids.into_iter().map(gap).collect()), maybe_stored: false }
+    EventBatch::new(info, Arc::new(ids.into_iter().map(gap).collect()))
 }
 
 fn endpoint(name: &str) -> NewEndpoint {

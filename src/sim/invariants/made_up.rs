@@ -87,7 +87,7 @@ impl History {
 
     /// A batch of a stated cause is given to the database.
     pub fn flushed(&mut self, info: FlushInfo, records: &[Record], maybe_stored: bool, answer: Answer<Committed>) -> &mut Self {
-        let batch = EventBatch { info, records: Arc::new(records.to_vec()), maybe_stored };
+        let batch = EventBatch { maybe_stored, ..EventBatch::new(info, Arc::new(records.to_vec())) };
         self.see(Seen::Events { batch, answer })
     }
 
@@ -164,5 +164,5 @@ pub fn state(id: i64, tcp_rx: u64) -> (TunnelKey, TunnelState) {
 
 /// A commit that wrote and skipped so many rows.
 pub fn committed(written: u64, skipped: u64) -> Answer<Committed> {
-    Answer::Acknowledged(Committed { written, skipped, quarantined: 0 })
+    Answer::Acknowledged(Committed { written, skipped, ..Committed::default() })
 }

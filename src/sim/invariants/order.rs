@@ -1,6 +1,8 @@
 //! Order is kept: ids are written in rising order, batches are committed in the order of their ids, and within an instance
 //! the events of a kind stand in the order in which the master made them.
 //!
+//! Records that are stored by themselves come before their batch, and in the order of their ids too.
+//!
 //! The master's `time` tells the order of making; between kinds it may run backwards, since a `create` races the first
 //! `update`. Leftovers of failed writes may come out of order: their records were refused, and may be stored all the same.
 
@@ -20,6 +22,8 @@ const BACKWARDS_MICROS_MAX: i64 = 1_000;
 #[derive(Debug, Default)]
 pub struct Order {
     last_written: EventId,
+    last_in_batch: EventId,
+    last_single: EventId,
     made: BTreeMap<TunnelKey, Timestamp>,
 }
 
@@ -46,7 +50,16 @@ impl Invariant for Order {
                 self.last_written = kept.map_or(EventId::ZERO, |kept| kept.record.id()).max(oracle.stored.last());
                 Ok(0)
             }
-            Seen::Events { batch, .. } => {
+            Seen::Single { record, answer } => {
+                if record.id() <= self.last_single {
+                    return Err(format!("{} is stored by itself after {}", record.id(), self.last_single));
+                }
+                if matches!(answer, Answer::Acknowledged(_)) {
+                    self.last_single = record.id();
+                }
+                Ok(1)
+            }
+            Seen::Events { batch, answer } => {
                 if let Some(pair) = batch.records.windows(2).find(|pair| pair[0].id() >= pair[1].id()) {
                     return Err(format!("in a batch {} stands before {}", pair[0].id(), pair[1].id()));
                 }
@@ -55,9 +68,12 @@ impl Invariant for Order {
                     known.is_some_and(|pending| pending.certain && !pending.in_doubt)
                 });
                 if let Some(first) = first
-                    && first.id() < oracle.stored.last()
+                    && first.id() < self.last_in_batch
                 {
-                    return Err(format!("{} is stored after {}", first.id(), oracle.stored.last()));
+                    return Err(format!("{} is stored after {}", first.id(), self.last_in_batch));
+                }
+                if let (Some(last), Answer::Acknowledged(_)) = (batch.records.last(), answer) {
+                    self.last_in_batch = self.last_in_batch.max(last.id());
                 }
                 Ok(batch.records.len() as u64)
             }
@@ -91,6 +107,18 @@ impl Order {
 mod tests {
     use super::super::made_up::{History, committed, update};
     use super::*;
+
+    #[test]
+    fn records_that_are_stored_by_themselves_come_in_order_and_before_their_batch() {
+        let single = |id| Seen::Single { record: Box::new(update(id, 1)), answer: Answer::Acknowledged(true) };
+        let records = [update(1, 1), update(2, 2), update(3, 3)];
+        let mut history = History::of(Order::default());
+        history.written("1.events", &records).see(single(2)).see(single(3)).batch(&records, false, committed(1, 0));
+        history.is_good();
+        let mut history = History::of(Order::default());
+        history.written("1.events", &records).see(single(3)).see(single(2));
+        history.is_bad("stored by itself after 3");
+    }
 
     #[test]
     fn rising_ids_and_times_are_good() {

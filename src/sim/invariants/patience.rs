@@ -28,7 +28,9 @@ impl Invariant for Patience {
                 self.failed_at = None;
                 return Ok(0);
             }
-            Seen::Defined | Seen::Live { answer: Answer::Acknowledged(()), .. } => {
+            Seen::Defined
+            | Seen::Live { answer: Answer::Acknowledged(()), .. }
+            | Seen::Single { answer: Answer::Acknowledged(_), .. } => {
                 self.failed_at = None;
                 return Ok(0);
             }

@@ -1,7 +1,8 @@
 //! Nothing is stored twice, and nothing is skipped in silence (promise 2): an id is given once, a batch stores what was
 //! received and nothing else, and the database's counts say so.
 //!
-//! A row may be skipped where its batch may be stored already: after a restart, or after a commit in doubt.
+//! A row may be skipped where its batch may be stored already: after a restart, or after a commit in doubt. A record that was
+//! stored by itself is not stored again by its batch, and is no row that was skipped.
 
 use super::super::observation::{Answer, Observation, Seen};
 use super::super::oracle::Oracle;
@@ -47,11 +48,21 @@ impl Invariant for Unique {
                             committed.written
                         ));
                     }
-                    if (committed.skipped > 0 || skipped > 0) && !batch.maybe_stored {
+                    if (committed.skipped > 0 || skipped > 0 && batch.overlap.is_none()) && !batch.maybe_stored {
                         return Err(format!("a batch that was never sent before holds {} stored rows", committed.skipped));
                     }
                 }
                 Ok(batch.records.len() as u64)
+            }
+            Seen::Single { record, answer } => {
+                let id = record.id();
+                if !oracle.pending.contains_key(&id) && !oracle.stored.contains(id) {
+                    return Err(format!("the id {id} was stored and was never received"));
+                }
+                if *answer == Answer::Acknowledged(true) && oracle.stored.contains(id) {
+                    return Err(format!("the id {id} was stored twice"));
+                }
+                Ok(1)
             }
             Seen::Settled(settled) => {
                 for id in &settled.audit.records {
@@ -70,6 +81,20 @@ impl Invariant for Unique {
 mod tests {
     use super::super::made_up::{History, committed, update};
     use super::*;
+
+    #[test]
+    fn a_record_that_is_stored_by_itself_and_again_by_its_batch_is_found() {
+        let single = |id| Seen::Single { record: Box::new(update(id, 1)), answer: Answer::Acknowledged(true) };
+        let mut history = History::of(Unique);
+        history.written("1.events", &[update(1, 1)]).see(single(1)).see(single(1));
+        history.is_bad("stored twice");
+        let mut history = History::of(Unique);
+        history.written("1.events", &[update(1, 1)]).see(single(1)).batch(&[update(1, 1)], false, committed(1, 0));
+        history.is_bad("wrote 1 rows");
+        let mut history = History::of(Unique);
+        history.see(single(7));
+        history.is_bad("never received");
+    }
 
     #[test]
     fn a_commit_in_doubt_that_is_repeated_is_good_either_way() {

@@ -1,0 +1,2 @@
+DROP TABLE mode_usage;
+DROP TABLE settings;
