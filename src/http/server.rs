@@ -25,6 +25,10 @@ const REQUEST_HEAD: Duration = Duration::from_secs(10);
 /// Time that requests under way are given at shutdown, in seconds.
 const SHUTDOWN_SECS: u64 = 2;
 
+/// How far the server's thread steps back behind the recorder's.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;
+
 /// Takes the address, before anything else is begun.
 ///
 /// # Errors
@@ -56,6 +60,9 @@ pub fn serve<R: RecorderApi>(
     let guard = web::Data::new(Guard::new(http.token.as_ref(), identity, clock.clone()));
     let identity = identity.to_owned();
     let server = HttpServer::new(move || {
+        // This runs on the server's own thread. Where the processor is short, answers wait and not events.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::process::nice(NICE);
         App::new()
             .app_data(guard.clone())
             .configure(routes::share(recorder.clone(), clock.clone()))
