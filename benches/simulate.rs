@@ -17,6 +17,7 @@ fn main() {
         report_interval: Duration::from_secs(5),
         faults: Faults::default(),
         database,
+        mode: None,
     };
     let memory = measure("a day of 10 tunnels, maps in memory", &busy(Database::Memory));
     let sqlite = measure("a day of 10 tunnels, SQLite", &busy(Database::Sqlite));

@@ -223,7 +223,7 @@ impl World {
     }
 
     /// Somebody switches to another mode and does not wait for the answer.
-    fn switch(&mut self, recorder: &RecorderHandle, mode: StorageMode) {
+    fn switch(&self, recorder: &RecorderHandle, mode: StorageMode) {
         self.shared.see(Seen::Switched { mode });
         recorder.actors.realtime.do_send(Switch { mode: Some(mode), ..Switch::default() });
     }
@@ -276,6 +276,7 @@ impl World {
                 () = self.sleep_until(due) => match self.agenda.act(self.shared.elapsed(), &self.shared, &self.disk) {
                     // Told to stop once more, it goes on stopping.
                     Now::Nothing | Now::Stop => {}
+                    Now::Switch(mode) => self.switch(recorder, mode),
                     Now::Die { power, .. } => return self.die(power),
                 },
             }
