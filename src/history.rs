@@ -171,10 +171,16 @@ impl Histories {
         }
     }
 
-    /// Leaves a record out that was not received, but for what it says about tunnels that are gone.
+    /// Leaves the sample of a record out that was not received. What it says about what exists is known all the same: a
+    /// configuration is told once.
     pub fn skip(&mut self, record: &Record) {
         match record {
-            Record::Event(event) if event.kind != EventKind::Delete => self.through = self.through.max(event.id),
+            Record::Event(event) if event.kind != EventKind::Delete => {
+                self.through = self.through.max(event.id);
+                if let (Some(tunnel), Some(config)) = (event.tunnel(), &event.config) {
+                    self.learn_end(&tunnel, End::of(config), event);
+                }
+            }
             record => self.observe(record),
         }
     }
@@ -304,6 +310,14 @@ impl Histories {
             self.remove(&tunnel);
         }
         self.resets_last.remove(&endpoint);
+    }
+
+    /// Forgets tunnels that do not exist, as [`Self::forget`] does.
+    pub fn forget_unless(&mut self, exists: impl Fn(&TunnelKey) -> bool) {
+        let gone: Vec<TunnelKey> = self.tunnels.keys().filter(|tunnel| !exists(tunnel)).cloned().collect();
+        for tunnel in gone {
+            self.remove(&tunnel);
+        }
     }
 
     fn remove(&mut self, tunnel: &TunnelKey) {

@@ -232,6 +232,12 @@ impl LiveState {
         self.endpoints.get(&endpoint).map(|endpoint| (&endpoint.health, endpoint.tunnels.len()))
     }
 
+    /// Whether a tunnel exists.
+    #[must_use]
+    pub fn has(&self, tunnel: &TunnelKey) -> bool {
+        self.endpoints.get(&tunnel.endpoint).is_some_and(|endpoint| endpoint.tunnels.contains_key(&tunnel.instance))
+    }
+
     /// The tunnels of one endpoint.
     #[must_use]
     pub fn tunnels_of(&self, endpoint: EndpointId) -> BTreeMap<InstanceId, TunnelState> {

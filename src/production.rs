@@ -8,7 +8,7 @@ use log::warn;
 use tokio::sync::watch;
 
 use crate::actors::alerts::{AlertsActor, AlertsSetup, AlertsState};
-use crate::alerts::Messenger;
+use crate::alerts::{Messenger, StoredTraffic};
 use crate::backoff::Backoff;
 use crate::blocking::Blocking;
 use crate::clock::{SharedClock, SystemClock};
@@ -89,7 +89,13 @@ fn start_alerts(config: &Config, recorder: &RecorderHandle) -> AlertsHandle {
         cache: recorder.states.cache.clone(),
         endpoints: recorder.states.endpoints.clone(),
         buffer: recorder.states.buffer.clone(),
-        read_since: recorder.actors.cache.clone().recipient(),
+        traffic: std::rc::Rc::new(StoredTraffic {
+            recorder: recorder.clone(),
+            database: config.database.clone(),
+            timezone: config.storage.timezone,
+            billing_start_day: config.billing_start_day,
+        }),
+        read_in_error: recorder.actors.cache.clone().recipient(),
         publish,
     };
     AlertsHandle { actor: AlertsActor::new(setup).start(), state }

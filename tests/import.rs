@@ -553,6 +553,28 @@ fn a_source_is_left_exactly_as_it_was_whether_it_is_in_use_or_not() {
     }
 }
 
+/// A file that was copied with its log and without the index of it: SQLite makes that anew, and nothing else.
+#[test]
+fn rows_in_a_copied_log_are_read_and_neither_file_is_changed() {
+    let mut dash = Dash::sqlite(Version::Last);
+    let setup = Setup::sqlite();
+    dash.execute("PRAGMA journal_mode = WAL");
+    small(&mut dash);
+    dash.minute(1, "aaaa0000", &minute_after(hours_ago(3), 0), 100);
+    dash.minute(1, "aaaa0000", &minute_after(hours_ago(3), 1), 300);
+    let copy = Dash::sqlite(Version::Last);
+    for end in ["", "-wal"] {
+        let path = |dash: &Dash| format!("{}{end}", dash.path().display());
+        std::fs::copy(path(&dash), path(&copy)).unwrap();
+    }
+    let before = seen_from_outside(&copy);
+    assert_eq!(before.len(), 2);
+    let report = import(&setup, &copy, &[]);
+    assert_eq!(report["history"]["bytes"]["tcp_in"], 200);
+    let after = seen_from_outside(&copy);
+    assert!(before.iter().all(|file| after.contains(file)), "the source was changed");
+}
+
 #[test]
 fn what_is_no_source_is_recognised_and_named() {
     let setup = Setup::sqlite();

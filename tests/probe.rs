@@ -114,8 +114,7 @@ async fn tls_master() -> u16 {
             let answer = if String::from_utf8_lossy(&head[..length]).contains("/info") {
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{\"ver\":\"1.15.4\"}".to_owned()
             } else {
-                let instance = r#"{"id":"9545ac3d","alias":"","type":"server","status":"running","url":"server://h:1"}"#;
-                let event = format!("event: instance\ndata: {{\"type\":\"initial\",\"instance\":{instance}}}\n\n");
+                let event = "event: shutdown\ndata: {\"type\":\"shutdown\",\"time\":\"2026-01-01T00:00:00Z\"}\n\n";
                 format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n{event}")
             };
             let _ = tls.write_all(answer.as_bytes()).await;

@@ -73,7 +73,7 @@ fn a_fixed_set_of_seeds_holds_with_sqlite() {
 #[test]
 fn a_seed_holds_with_postgresql() {
     let database = postgres::TestDatabase::postgres();
-    holds(&small(201, 3, Database::Url(database.url())));
+    holds(&small(201, 1, Database::Url(database.url())));
 }
 
 /// Each commit tries something that was never tried before, and can be repeated: the first 8 bytes of its hash are the seed.

@@ -1,10 +1,10 @@
 //! AlertsActor: looks at what is shown of the recorder, and tells people what is wrong.
 //!
-//! Fed by nobody: every few seconds it reads the published states, and asks the CacheActor which tunnels changed. It keeps
+//! Fed by nobody: every few seconds it reads the published states, and asks the CacheActor which tunnels are in error. It keeps
 //! which alerts hold, and messages that could not be sent yet, both bounded and in memory: after a restart what still holds is
 //! told again. It ends with its System; nothing waits for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,18 +17,21 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::buffer::BufferState;
-use super::cache::{CacheState, ReadSince};
+use super::cache::{CacheState, ReadInError};
 use super::endpoints::EndpointsState;
-use crate::alerts::{Active, Channel, ChannelState, Look, Message, Notice, Notify, Outbox, Rules, TunnelInError, Wait, Watch};
+use crate::alerts::{
+    Active, Channel, ChannelState, CycleTraffic, Look, Message, Notice, Notify, Outbox, Rules, TunnelInError, Wait, Watch,
+};
 use crate::clock::SharedClock;
 use crate::endpoint::EndpointStatus;
-use crate::event::{Status, TunnelKey};
-use crate::live::Delta;
+use crate::event::TunnelKey;
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long what begins or ends is gathered into one message: a fleet does not fall at one instant.
 const GATHER_FOR: Duration = Duration::from_secs(15);
+/// How often traffic is added up: it is read from the database.
+const TRAFFIC_EVERY: Duration = Duration::from_secs(60);
 /// Notices that are gathered; beyond that the message goes out at once.
 const GATHERED_MAX: usize = 10_000;
 
@@ -68,7 +71,9 @@ pub struct AlertsSetup {
     /// BufferActor's state: journal and flushes.
     pub buffer: watch::Receiver<BufferState>,
     /// CacheActor.
-    pub read_since: Recipient<ReadSince>,
+    pub read_in_error: Recipient<ReadInError>,
+    /// Adds up traffic, where a rule wants it.
+    pub traffic: Rc<dyn CycleTraffic>,
     /// What is shown.
     pub publish: watch::Sender<AlertsState>,
 }
@@ -77,10 +82,9 @@ pub struct AlertsSetup {
 pub struct AlertsActor {
     setup: AlertsSetup,
     watch: Watch,
-    /// The version of live state that was looked at.
-    version: u64,
-    /// Tunnels in error, with their aliases.
-    in_error: BTreeMap<TunnelKey, String>,
+    /// What each master moved in this billing cycle, as it was added up last.
+    traffic: Vec<(String, u64)>,
+    is_adding_up: bool,
     gathered: Vec<Notice>,
     gathered_since: Option<Instant>,
     outboxes: BTreeMap<Channel, Outbox>,
@@ -94,8 +98,8 @@ impl AlertsActor {
         Self {
             watch: Watch::new(setup.rules.clone()),
             setup,
-            version: 0,
-            in_error: BTreeMap::new(),
+            traffic: Vec::new(),
+            is_adding_up: false,
             gathered: Vec::new(),
             gathered_since: None,
             outboxes,
@@ -103,36 +107,34 @@ impl AlertsActor {
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>) {
-        let asked = self.setup.read_since.send(ReadSince(self.version));
-        ctx.spawn(asked.into_actor(self).map(|delta, actor, ctx| {
+        let asked = self.setup.read_in_error.send(ReadInError);
+        ctx.spawn(asked.into_actor(self).map(|in_error, actor, ctx| {
             // Else the CacheActor has stopped, and the recorder is stopping.
-            if let Ok(delta) = delta {
-                actor.take(delta);
-                actor.look(ctx);
+            if let Ok(in_error) = in_error {
+                actor.look(&in_error, ctx);
             }
         }));
     }
 
-    fn take(&mut self, delta: Delta) {
-        self.version = delta.version;
-        let known: BTreeSet<_> = delta.endpoints.into_iter().collect();
-        let thinned: BTreeMap<_, _> = delta.thinned.into_iter().collect();
-        self.in_error.retain(|key, _| {
-            let is_there = thinned.get(&key.endpoint).is_none_or(|left| left.contains(&key.instance));
-            known.contains(&key.endpoint) && is_there
-        });
-        for (key, state, _) in delta.tunnels {
-            if state.sample.status == Status::Error {
-                self.in_error.insert(key, state.config.alias.to_string());
-            } else {
-                self.in_error.remove(&key);
-            }
+    fn add_up(&mut self, ctx: &mut Context<Self>) {
+        if self.is_adding_up {
+            return;
         }
+        self.is_adding_up = true;
+        let sums = self.setup.traffic.sums();
+        ctx.spawn(sums.into_actor(self).map(|sums, actor, _| {
+            actor.is_adding_up = false;
+            match sums {
+                Ok(sums) => actor.traffic = sums,
+                // What was known stays: a sum only grows until the cycle ends.
+                Err(error) => warn!("alerts: traffic could not be added up: {error}"),
+            }
+        }));
     }
 
-    fn look(&mut self, ctx: &mut Context<Self>) {
+    fn look(&mut self, in_error: &[(TunnelKey, String)], ctx: &mut Context<Self>) {
         let (now, wall) = (self.setup.clock.monotonic(), self.setup.clock.wall());
-        let look = self.present();
+        let look = self.present(in_error);
         for notice in self.watch.look(&look, now, wall) {
             let Active { condition, text, .. } = &notice.alert;
             let (endpoint, instance) = condition.subject();
@@ -157,7 +159,7 @@ impl AlertsActor {
     }
 
     /// How things are now.
-    fn present(&self) -> Look {
+    fn present(&self, in_error: &[(TunnelKey, String)]) -> Look {
         let names = self.setup.endpoints.borrow();
         let cache = self.setup.cache.borrow();
         let buffer = self.setup.buffer.borrow();
@@ -169,7 +171,7 @@ impl AlertsActor {
                 EndpointStatus::Offline | EndpointStatus::Fail => Some((name.clone(), Some(health.reason.clone()))),
             }
         });
-        let in_error = self.in_error.iter().filter_map(|(key, alias)| {
+        let in_error = in_error.iter().filter_map(|(key, alias)| {
             let (endpoint, _) = names.get(&key.endpoint)?;
             Some(TunnelInError { endpoint: endpoint.clone(), instance: key.instance.to_string(), alias: alias.clone() })
         });
@@ -178,6 +180,7 @@ impl AlertsActor {
             tunnels: in_error.collect(),
             flush_overdue: buffer.overdue,
             journal: (buffer.journal_bytes, self.setup.journal_bytes_max),
+            traffic: self.traffic.clone(),
         }
     }
 
@@ -221,6 +224,10 @@ impl Actor for AlertsActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.publish();
         ctx.run_interval(LOOK_EVERY, Self::ask);
+        if self.setup.rules.traffic_limit.is_some() {
+            self.add_up(ctx);
+            ctx.run_interval(TRAFFIC_EVERY, Self::add_up);
+        }
     }
 }
 

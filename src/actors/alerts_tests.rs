@@ -8,8 +8,7 @@ use super::*;
 use crate::actors::sse_ingest::IngestState;
 use crate::clock::{Timestamp, VirtualClock};
 use crate::endpoint::EndpointHealth;
-use crate::event::{EndpointId, Sample, TunnelState};
-use crate::id::EventId;
+use crate::event::EndpointId;
 
 /// Answers as it is told, else well, and keeps what was sent.
 #[derive(Default)]
@@ -26,6 +25,16 @@ impl Notify for FakeNotify {
     }
 }
 
+/// What masters moved.
+struct FakeTraffic(Vec<(String, u64)>);
+
+impl CycleTraffic for FakeTraffic {
+    fn sums(&self) -> LocalBoxFuture<'static, Result<Vec<(String, u64)>, String>> {
+        let sums = self.0.clone();
+        async { Ok(sums) }.boxed_local()
+    }
+}
+
 /// Tells of one tunnel in error, or of none.
 struct FakeCache(bool);
 
@@ -33,15 +42,12 @@ impl Actor for FakeCache {
     type Context = Context<Self>;
 }
 
-impl Handler<ReadSince> for FakeCache {
-    type Result = actix::MessageResult<ReadSince>;
+impl Handler<ReadInError> for FakeCache {
+    type Result = Vec<(TunnelKey, String)>;
 
-    fn handle(&mut self, _: ReadSince, _: &mut Self::Context) -> Self::Result {
-        let sample = Sample { status: Status::Error, ..Sample::default() };
-        let state = TunnelState { config: Default::default(), sample, seen_at: Timestamp(0), last_event: EventId(1) };
+    fn handle(&mut self, _: ReadInError, _: &mut Self::Context) -> Self::Result {
         let key = TunnelKey { endpoint: EndpointId(0), instance: "9545ac3d".into() };
-        let tunnels = if self.0 { vec![(key, state, None)] } else { Vec::new() };
-        actix::MessageResult(Delta { version: 1, endpoints: vec![EndpointId(0)], thinned: Vec::new(), tunnels })
+        if self.0 { vec![(key, String::new())] } else { Vec::new() }
     }
 }
 
@@ -55,6 +61,10 @@ struct Fixture {
 
 /// Masters `m0`, `m1`, ... of which `m0` has a tunnel.
 fn start(masters: i32, tunnel_in_error: bool) -> Fixture {
+    start_with(masters, tunnel_in_error, &[])
+}
+
+fn start_with(masters: i32, tunnel_in_error: bool, traffic: &[(&str, u64)]) -> Fixture {
     let minute = Some(Duration::from_secs(60));
     let rules = Rules {
         endpoint_offline: minute,
@@ -62,6 +72,7 @@ fn start(masters: i32, tunnel_in_error: bool) -> Fixture {
         flush_overdue: minute,
         journal_full: minute,
         journal_percent: 80,
+        traffic_limit: Some(1_000),
     };
     let mut kept = Vec::new();
     let names = (0..masters).map(|n| {
@@ -83,7 +94,8 @@ fn start(masters: i32, tunnel_in_error: bool) -> Fixture {
         cache: cache_state,
         endpoints,
         buffer,
-        read_since: FakeCache(tunnel_in_error).start().recipient(),
+        traffic: Rc::new(FakeTraffic(traffic.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect())),
+        read_in_error: FakeCache(tunnel_in_error).start().recipient(),
         publish,
     };
     let actor = AlertsActor::new(setup).start();
@@ -128,6 +140,17 @@ fn a_tunnel_in_error_is_told_of() {
         tokio::time::sleep(Duration::from_secs(90)).await;
         let sent = fixture.notify.sent.borrow().clone();
         assert_eq!(sent, ["webhook: m0/9545ac3d in error: tunnel 9545ac3d is in error"]);
+    });
+}
+
+#[test]
+fn a_master_at_its_traffic_limit_is_told_of() {
+    paused(|| async {
+        let fixture = start_with(2, false, &[("m0", 999), ("m1", 1_000)]);
+        set(&fixture, 2, EndpointStatus::Online);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let sent = fixture.notify.sent.borrow().clone();
+        assert_eq!(sent, ["webhook: m1 at its traffic limit: 1000 B moved in this billing cycle, of 1000 B"]);
     });
 }
 

@@ -19,7 +19,7 @@ use super::flush::SyncLive;
 use super::realtime::Tune;
 use crate::clock::{SharedClock, Timestamp};
 use crate::endpoint::EndpointHealth;
-use crate::event::{Bunch, EndpointId, TunnelKey, TunnelState};
+use crate::event::{Bunch, EndpointId, Status, TunnelKey, TunnelState};
 use crate::id::EventId;
 use crate::live::{Delta, LiveState};
 use crate::store::StoreError;
@@ -56,6 +56,11 @@ pub struct ReadTunnels(pub Option<EndpointId>);
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Delta")]
 pub struct ReadSince(pub u64);
+
+/// The tunnels whose status is `error`, with their aliases. Sent by the AlertsActor every few seconds.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Vec<(TunnelKey, String)>")]
+pub struct ReadInError;
 
 /// Write what the database does not know, now. Sent by the pipeline at shutdown, when nothing more comes in. The reply says
 /// whether it was written; what was not comes back from the journal.
@@ -238,6 +243,15 @@ impl Handler<ReadSince> for CacheActor {
 
     fn handle(&mut self, ReadSince(version): ReadSince, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.live.since(version))
+    }
+}
+
+impl Handler<ReadInError> for CacheActor {
+    type Result = Vec<(TunnelKey, String)>;
+
+    fn handle(&mut self, _: ReadInError, _: &mut Self::Context) -> Self::Result {
+        let in_error = self.live.tunnels().filter(|(_, state)| state.sample.status == Status::Error);
+        in_error.map(|(key, state)| (key, state.config.alias.to_string())).collect()
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Rules {
     pub journal_full: Option<Duration>,
     /// `alerts.journal_percent`: percent of `journal.max_bytes`.
     pub journal_percent: u64,
+    /// `alerts.traffic_limit`: bytes of one master in a billing cycle, received and sent.
+    pub traffic_limit: Option<u64>,
 }
 
 /// What can be wrong.
@@ -34,6 +36,11 @@ pub enum Condition {
     JournalFull,
     /// A master is not followed.
     EndpointOffline {
+        /// Its name.
+        endpoint: String,
+    },
+    /// A master moved more in this billing cycle than it may.
+    TrafficLimit {
         /// Its name.
         endpoint: String,
     },
@@ -54,6 +61,7 @@ impl Condition {
             Self::FlushOverdue => "flush_overdue",
             Self::JournalFull => "journal_full",
             Self::EndpointOffline { .. } => "endpoint_offline",
+            Self::TrafficLimit { .. } => "traffic_limit",
             Self::TunnelError { .. } => "tunnel_error",
         }
     }
@@ -63,7 +71,7 @@ impl Condition {
     pub fn subject(&self) -> (Option<&str>, Option<&str>) {
         match self {
             Self::FlushOverdue | Self::JournalFull => (None, None),
-            Self::EndpointOffline { endpoint } => (Some(endpoint), None),
+            Self::EndpointOffline { endpoint } | Self::TrafficLimit { endpoint } => (Some(endpoint), None),
             Self::TunnelError { endpoint, instance } => (Some(endpoint), Some(instance)),
         }
     }
@@ -80,6 +88,8 @@ pub struct Look {
     pub flush_overdue: bool,
     /// Bytes of the journal, and its limit.
     pub journal: (u64, u64),
+    /// Bytes of each master in this billing cycle, where they are known.
+    pub traffic: Vec<(String, u64)>,
 }
 
 /// A tunnel whose status is `error`.
@@ -222,6 +232,15 @@ impl Watch {
                 holding.insert(condition, format!("tunnel {name} is in error"));
             }
         }
+        if let Some(limit) = rules.traffic_limit {
+            let followed: BTreeSet<&str> = look.endpoints.iter().map(|(name, _)| name.as_str()).collect();
+            let above = |(endpoint, bytes): &&(String, u64)| *bytes >= limit && followed.contains(endpoint.as_str());
+            for (endpoint, bytes) in look.traffic.iter().filter(above) {
+                let (bytes, limit) = (bytesize::ByteSize(*bytes), bytesize::ByteSize(limit));
+                let text = format!("{bytes} moved in this billing cycle, of {limit}");
+                holding.insert(Condition::TrafficLimit { endpoint: endpoint.clone() }, text);
+            }
+        }
         holding
     }
 }
@@ -233,6 +252,8 @@ impl Rules {
             Condition::JournalFull => self.journal_full,
             Condition::EndpointOffline { .. } => self.endpoint_offline,
             Condition::TunnelError { .. } => self.tunnel_error,
+            // A sum does not flutter.
+            Condition::TrafficLimit { .. } => None,
         }
     }
 }
@@ -248,6 +269,7 @@ mod tests {
         flush_overdue: Some(Duration::ZERO),
         journal_full: Some(Duration::from_secs(60)),
         journal_percent: 80,
+        traffic_limit: Some(1_000),
     };
 
     /// Looks at seconds of made-up time and gives what is told: `+` begins, `-` is over.
@@ -329,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn journal_and_flush_have_their_limits() {
+    fn journal_flush_and_traffic_have_their_limits() {
         let mut made = Made::new();
         let at_80 = Look { journal: (80, 100), ..Look::default() };
         let above = Look { journal: (81, 100), ..Look::default() };
@@ -339,17 +361,29 @@ mod tests {
         assert_eq!(made.at(661, &above), ["+journal_full"]);
         let overdue = Look { flush_overdue: true, ..above.clone() };
         assert_eq!(made.at(662, &overdue), ["+flush_overdue"]);
+        let traffic = |bytes| Look { traffic: vec![("tokyo".to_owned(), bytes)], ..master(None) };
+        assert!(Made::new().at(0, &traffic(999)).is_empty());
+        assert_eq!(Made::new().at(0, &traffic(1_000)), ["+traffic_limit"]);
+        let paused = Look { endpoints: Vec::new(), ..traffic(1_000) };
+        assert!(Made::new().at(0, &paused).is_empty(), "nobody is told of a master that is paused or removed");
     }
 
     #[test]
     fn a_rule_that_is_off_tells_nothing() {
-        let off =
-            Rules { endpoint_offline: None, tunnel_error: None, flush_overdue: None, journal_full: None, journal_percent: 80 };
+        let off = Rules {
+            endpoint_offline: None,
+            tunnel_error: None,
+            flush_overdue: None,
+            journal_full: None,
+            journal_percent: 80,
+            traffic_limit: None,
+        };
         let mut watch = Watch::new(off);
         let all = Look {
             endpoints: vec![("tokyo".to_owned(), Some("away".to_owned()))],
             flush_overdue: true,
             journal: (100, 100),
+            traffic: vec![("tokyo".to_owned(), u64::MAX)],
             ..tunnel(true)
         };
         assert!(watch.look(&all, SystemClock.monotonic(), Timestamp(0)).is_empty() && watch.active().is_empty());

@@ -95,6 +95,8 @@ fn line(over: bool, kind: &str, alerts: &[&Active]) -> String {
         (true, "endpoint_offline") => "online again",
         (false, "tunnel_error") => "in error",
         (true, "tunnel_error") => "no longer in error",
+        (false, "traffic_limit") => "at its traffic limit",
+        (true, "traffic_limit") => "below its traffic limit",
         (false, "flush_overdue") => "flush overdue",
         (true, "flush_overdue") => "flushed again",
         (false, _) => "journal nearly full",

@@ -10,6 +10,8 @@ pub fn start(filter: &str) {
     let mut builder = env_logger::Builder::new();
     // Its facts at `info` are about threads; who wants them names the module.
     builder.filter_module("actix_server", LevelFilter::Warn);
+    // A request that is no HTTP is its sender's mistake, and is told so; strangers must not fill the log with it.
+    builder.filter_module("actix_http", LevelFilter::Off);
     builder.parse_filters(filter);
     builder.format(|out, record| {
         let style = out.default_level_style(record.level());

@@ -24,6 +24,10 @@ pub(super) fn parse(values: &Values<'_>) -> Result<AlertsConfig, ConfigError> {
         flush_overdue: duration(values, "alerts.flush_overdue")?,
         journal_full: duration(values, "alerts.journal_full")?,
         journal_percent: values.count("alerts.journal_percent")?,
+        traffic_limit: match values.text("alerts.traffic_limit") {
+            "" => None,
+            _ => Some(values.count("alerts.traffic_limit")?),
+        },
     };
     Ok(AlertsConfig { rules, webhook: webhook(values)?, telegram: telegram(values)? })
 }

@@ -253,6 +253,12 @@ pub const KEYS: &[Key] = &[
         help: "that share, in percent of journal.max_bytes",
     },
     Key {
+        name: "alerts.traffic_limit",
+        default: None,
+        kind: Kind::Size { min: 1 << 20, max: 1 << 60 },
+        help: "bytes that one master may move in a billing cycle, received and sent, before people are told",
+    },
+    Key {
         name: "alerts.webhook_url",
         default: None,
         kind: Kind::Secret("an http or https URL without user-info"),

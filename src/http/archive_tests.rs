@@ -116,6 +116,20 @@ async fn what_waits_stands_before_what_is_stored_and_nothing_twice() {
 }
 
 #[actix_rt::test]
+async fn a_page_of_what_waits_alone_says_that_there_is_more() {
+    let fake = with_endpoint().await;
+    let mut more = stored_examples();
+    let mut waiting: Vec<Record> = (0..3).map(|n| more(20 + n, "create", "aaaa0000")).collect();
+    waiting.reverse();
+    fake.0.lock().unwrap().buffered = waiting;
+    let first = events(&fake, "kind=create&limit=2").await;
+    assert_eq!(first["events"].as_array().unwrap().len(), 2);
+    let next = first["next"].as_str().unwrap();
+    let second = events(&fake, &format!("kind=create&limit=2&cursor={next}")).await;
+    assert_eq!((second["events"].as_array().unwrap().len(), &second["next"]), (1, &Value::Null));
+}
+
+#[actix_rt::test]
 async fn filters_hold_for_what_waits_and_for_what_is_stored() {
     let fake = with_endpoint().await;
     let mut more = stored_examples();

@@ -286,11 +286,11 @@ impl ChangeEndpoint {
     }
 }
 
-/// `ApiKey` cannot be deserialised by itself, so that it is taken from nowhere by accident.
+/// `ApiKey` cannot be deserialised by itself, so that it is taken from nowhere by accident. `null` is as good as absent.
 fn api_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ApiKey>, D::Error> {
     // serde's own error would repeat a key that was given as a number.
-    let text = String::deserialize(deserializer).map_err(|_| serde::de::Error::custom("`api_key` is a text"))?;
-    Ok(Some(ApiKey::new(&text)))
+    let text = Option::<String>::deserialize(deserializer).map_err(|_| serde::de::Error::custom("`api_key` is a text"))?;
+    Ok(text.map(|text| ApiKey::new(&text)))
 }
 
 /// Tells `null` from absent.
@@ -379,7 +379,7 @@ pub struct Alerts {
 /// An alert that is not over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AlertDocument {
-    /// `endpoint_offline`, `tunnel_error`, `flush_overdue` or `journal_full`.
+    /// `endpoint_offline`, `tunnel_error`, `traffic_limit`, `flush_overdue` or `journal_full`.
     pub kind: String,
     /// The endpoint that it concerns; `null` if it concerns the recorder.
     pub endpoint: Option<String>,

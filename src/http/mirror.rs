@@ -133,6 +133,7 @@ impl Picture {
         let revision = self.revision + 1;
         let names: BTreeMap<EndpointId, &str> =
             views.iter().map(|view| (view.endpoint.id, view.endpoint.name.as_str())).collect();
+        let endpoints: BTreeSet<EndpointId> = endpoints.into_iter().collect();
         let followed = |id: &EndpointId| endpoints.contains(id) && names.contains_key(id);
         let thinned: BTreeMap<EndpointId, BTreeSet<InstanceId>> = thinned.into_iter().collect();
         let mut changed = self.remove(followed, &names, &thinned);

@@ -59,7 +59,6 @@ const FILES: &[(&str, &[u8])] = files![
     "tunnels.js",
     "tunnel.js",
     "alerts.js",
-    "mode.js",
     "storage.js",
 ];
 

@@ -24,6 +24,8 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 /// The byte of the header that is 2 where there is a write-ahead log.
 const READ_VERSION_OFFSET: usize = 19;
 const READ_VERSION_WAL: u8 = 2;
+/// What SQLite keeps in memory of a source, and sorts at a time; there are three connections.
+const CACHE_BYTES: u32 = 16 << 20;
 /// Read-only for the whole session, as slow as it takes, and times in UTC.
 const POSTGRES_SESSION: &str = "SET default_transaction_read_only = on; SET statement_timeout = 0; \
      SET client_encoding = 'UTF8'; SET client_min_messages = warning";
@@ -167,6 +169,9 @@ pub struct Group<T> {
     /// Its rows, in no order.
     pub rows: Vec<T>,
 }
+
+/// Takes the tunnels of a table one after the other; says whether it wants the next.
+pub type Sink<'a, T> = &'a mut dyn FnMut(Group<T>) -> bool;
 
 enum Connection {
     Sqlite(SqliteConnection),
@@ -352,7 +357,7 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError::Unreadable`].
-    pub fn minutes(&mut self, sink: &mut dyn FnMut(Group<MinuteRow>) -> bool) -> Result<(), SourceError> {
+    pub fn minutes(&mut self, sink: Sink<'_, MinuteRow>) -> Result<(), SourceError> {
         let columns = ["delta_tcp_in", "delta_tcp_out", "delta_udp_in", "delta_udp_out", "avg_pool", "avg_tcps", "avg_udps"];
         let query = self.query("service_history", "record_time", &columns, "COALESCE(CAST(avg_ping AS DOUBLE PRECISION), 0)");
         type Types = (BigInt, BigInt, Text, Text, BigInt, (BigInt, BigInt, BigInt, BigInt), (BigInt, BigInt, BigInt), Double);
@@ -374,7 +379,7 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError::Unreadable`].
-    pub fn hours(&mut self, sink: &mut dyn FnMut(Group<HourRow>) -> bool) -> Result<(), SourceError> {
+    pub fn hours(&mut self, sink: Sink<'_, HourRow>) -> Result<(), SourceError> {
         if !self.has("traffic_hourly_summary", "hour_time") {
             return Ok(());
         }
@@ -477,7 +482,7 @@ fn tunnel((endpoint, texts, numbers, heard): TunnelRow) -> SourceTunnel {
 fn grouped<Row, T>(
     rows: impl Iterator<Item = QueryResult<Row>>,
     parts: impl Fn(Row) -> (i64, String, T),
-    sink: &mut dyn FnMut(Group<T>) -> bool,
+    sink: Sink<'_, T>,
 ) -> QueryResult<()> {
     let mut group: Option<Group<T>> = None;
     for row in rows {
@@ -529,8 +534,8 @@ fn open_file(place: &Place, path: &Path) -> Result<(Connection, bool), SourceErr
 fn open_as(path: &Path, way: &str) -> Result<SqliteConnection, String> {
     let uri = crate::store::sqlite_uri(path, way);
     let mut connection = SqliteConnection::establish(&uri).map_err(|error| error.to_string())?;
-    let set_up = "PRAGMA busy_timeout = 5000; PRAGMA query_only = ON; PRAGMA cache_size = -65536";
-    connection.batch_execute(set_up).map_err(|error| error.to_string())?;
+    let set_up = format!("PRAGMA busy_timeout = 5000; PRAGMA query_only = ON; PRAGMA cache_size = -{}", CACHE_BYTES >> 10);
+    connection.batch_execute(&set_up).map_err(|error| error.to_string())?;
     // The first read is what opens the log.
     connection.batch_execute("SELECT count(*) FROM sqlite_master").map_err(|error| error.to_string())?;
     Ok(connection)

@@ -79,7 +79,7 @@ mod real_disk;
 pub mod record;
 mod recovery;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod scan;
 mod segment;
 mod writer;

@@ -18,7 +18,7 @@ pub(super) fn id(nth: i64) -> EventId {
 }
 
 /// A tunnel's report as a master sends it every few seconds.
-pub(super) fn report(nth: i64) -> Record {
+pub(crate) fn report(nth: i64) -> Record {
     Record::Event(Event {
         id: id(nth),
         endpoint: EndpointId(3),

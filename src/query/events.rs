@@ -41,6 +41,7 @@ pub struct EventQuery {
     /// Only received before then.
     pub until: Option<String>,
     /// How many; 100 unless given.
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
     /// `next` of the answer before.
     pub cursor: Option<String>,
@@ -133,12 +134,12 @@ impl EventQuestion {
         Ok(Self { endpoint, tunnel, kind, range, limit, below })
     }
 
-    /// What is of use from the buffer.
+    /// What is of use from the buffer: a page, and one more to know that there is more.
     #[must_use]
     pub fn wanted(&self) -> Wanted {
         let Self { endpoint, tunnel, kind, range, limit, below } = self;
-        Wanted { below: EventId(*below), kind: kind.clone(), range: *range, ..Wanted::newest(What::Events, *limit as usize) }
-            .of(endpoint.as_deref(), tunnel.as_deref())
+        let newest = Wanted::newest(What::Events, *limit as usize + 1);
+        Wanted { below: EventId(*below), kind: kind.clone(), range: *range, ..newest }.of(endpoint.as_deref(), tunnel.as_deref())
     }
 }
 

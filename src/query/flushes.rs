@@ -18,6 +18,7 @@ const LIMIT_MAX: u32 = 1_000;
 #[into_params(parameter_in = Query)]
 pub struct FlushQuery {
     /// How many; 50 unless given.
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
     /// Only older ones than this; `next` of the answer before.
     pub before: Option<String>,

@@ -24,6 +24,7 @@ pub struct GapQuery {
     /// Only of this tunnel and of its whole endpoint.
     pub tunnel: Option<String>,
     /// How many; 50 unless given.
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
     /// Only older ones than this; `next` of the answer before.
     pub before: Option<String>,

@@ -160,19 +160,29 @@ fn first_tunnel(connection: &mut Connection, level: Level, scope: &Scope) -> Que
     }
 }
 
-/// The tunnel behind this one in the order of the key.
+/// The tunnel behind this one in the order of the key: of the same endpoint, else the first of the next. A comparison of both
+/// columns at once would have SQLite read all rows of the endpoint.
 fn next_tunnel(connection: &mut Connection, level: Level, scope: &Scope, after: &TunnelKey) -> QueryResult<Option<TunnelKey>> {
     let last = match scope {
         Scope::Tunnel(_) => return Ok(None),
         Scope::Endpoint(id) => *id,
         Scope::Fleet => EndpointId(i32::MAX),
     };
-    let query = sql_query(format!(
-        "SELECT endpoint_id, instance_id FROM {} WHERE (endpoint_id, instance_id) > ($1, $2) AND endpoint_id <= $3 \
-         ORDER BY endpoint_id, instance_id LIMIT 1",
-        Table::of(level, false).name
+    let table = Table::of(level, false).name;
+    let here = sql_query(format!(
+        "SELECT endpoint_id, instance_id FROM {table} WHERE endpoint_id = $1 AND instance_id > $2 ORDER BY instance_id LIMIT 1"
     ));
-    let query = query.bind::<Integer, _>(after.endpoint.0).bind::<Text, _>(after.instance.as_str()).bind::<Integer, _>(last.0);
-    let key: Option<Key> = on!(connection, c => query.get_result(c).optional())?;
-    Ok(key.map(|key| TunnelKey { endpoint: EndpointId(key.endpoint_id), instance: key.instance_id.as_str().into() }))
+    let here = here.bind::<Integer, _>(after.endpoint.0).bind::<Text, _>(after.instance.as_str());
+    let found: Option<Key> = on!(&mut *connection, c => here.get_result(c).optional())?;
+    let found = if found.is_some() {
+        found
+    } else {
+        let next = sql_query(format!(
+            "SELECT endpoint_id, instance_id FROM {table} WHERE endpoint_id > $1 AND endpoint_id <= $2 \
+             ORDER BY endpoint_id, instance_id LIMIT 1"
+        ));
+        let next = next.bind::<Integer, _>(after.endpoint.0).bind::<Integer, _>(last.0);
+        on!(connection, c => next.get_result(c).optional())?
+    };
+    Ok(found.map(|key| TunnelKey { endpoint: EndpointId(key.endpoint_id), instance: key.instance_id.as_str().into() }))
 }

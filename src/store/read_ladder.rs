@@ -87,14 +87,14 @@ const DELTAS: &str = "d.record_time, d.delta_tcp_in, d.delta_tcp_out, d.delta_ud
 const ENDPOINT_DAYS: &str = "WITH RECURSIVE e(id) AS (SELECT MIN(endpoint_id) FROM history_day_totals WHERE endpoint_id > 0 \
      UNION ALL SELECT (SELECT MIN(n.endpoint_id) FROM history_day_totals n WHERE n.endpoint_id > e.id) FROM e \
      WHERE e.id IS NOT NULL) SELECT d.endpoint_id, '' AS instance_id, ";
-/// From tunnel to tunnel by the key, and the days of each. `$1` and `$2` bound the endpoints.
-const TUNNEL_DAYS: &str = "WITH RECURSIVE t(e, i) AS (\
-     SELECT * FROM (SELECT endpoint_id, instance_id FROM history_days WHERE endpoint_id >= $1 \
-     ORDER BY endpoint_id, instance_id LIMIT 1) AS f UNION ALL \
-     SELECT (SELECT n.endpoint_id FROM history_days n WHERE (n.endpoint_id, n.instance_id) > (t.e, t.i) \
-     ORDER BY n.endpoint_id, n.instance_id LIMIT 1), \
-     (SELECT n.instance_id FROM history_days n WHERE (n.endpoint_id, n.instance_id) > (t.e, t.i) \
-     ORDER BY n.endpoint_id, n.instance_id LIMIT 1) FROM t WHERE t.e <= $2) \
+/// From endpoint to endpoint and in each from tunnel to tunnel by the key, and the days of each. `$1` and `$2` bound the
+/// endpoints. A comparison of both columns at once would be shorter, and SQLite would read all rows of the endpoint for it.
+const TUNNEL_DAYS: &str = "WITH RECURSIVE e(id) AS (SELECT MIN(endpoint_id) FROM history_days WHERE endpoint_id >= $1 \
+     UNION ALL SELECT (SELECT MIN(n.endpoint_id) FROM history_days n WHERE n.endpoint_id > e.id) FROM e WHERE e.id < $2), \
+     t(e, i) AS (SELECT e.id, (SELECT n.instance_id FROM history_days n WHERE n.endpoint_id = e.id \
+     ORDER BY n.instance_id LIMIT 1) FROM e WHERE e.id <= $2 UNION ALL \
+     SELECT t.e, (SELECT n.instance_id FROM history_days n WHERE n.endpoint_id = t.e AND n.instance_id > t.i \
+     ORDER BY n.instance_id LIMIT 1) FROM t WHERE t.i IS NOT NULL) \
      SELECT d.endpoint_id, d.instance_id, ";
 
 impl ReadConnection {
@@ -191,7 +191,7 @@ impl ReadConnection {
     pub fn tunnel_days(&mut self, endpoint: Option<EndpointId>, from: Timestamp) -> Result<Vec<DayTraffic>, StoreError> {
         let sql = format!(
             "{TUNNEL_DAYS}{DELTAS} FROM t JOIN history_days d ON d.endpoint_id = t.e AND d.instance_id = t.i \
-             AND d.record_time >= $3 AND d.endpoint_id <= $2"
+             AND d.record_time >= $3"
         );
         let (first, last) = endpoint.map_or((0, i32::MAX), |endpoint| (endpoint.0, endpoint.0));
         let query = sql_query(sql).bind::<Integer, _>(first).bind::<Integer, _>(last).bind::<BigInt, _>(from.0);

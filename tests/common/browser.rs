@@ -99,7 +99,9 @@ impl Browser {
 
     /// Waits until an element of this CSS selector shows this text.
     pub fn until_text(&self, css: &str, text: &str) {
-        let found = format!("[...document.querySelectorAll({css:?})].some((one) => one.innerText.includes({}))", json!(text));
+        // A number and its unit are kept on one line by another space.
+        let shown = "one.innerText.replaceAll('\\u00a0', ' ')";
+        let found = format!("[...document.querySelectorAll({css:?})].some((one) => {shown}.includes({}))", json!(text));
         self.until(&format!("{css} shows {text:?}"), &found);
     }
 

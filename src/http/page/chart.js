@@ -66,8 +66,9 @@ function shadeGaps(plot, ground) {
 }
 
 /**
- * Props: `title`, `note`, `time` (epoch seconds), `series` of `{ label, colour, values, fill }`, `bands` (pairs of series between
- * which to fill), `format(value)`, `hidden` (the title is for screen readers alone), `sync` (charts with the same one share the cursor), `whole` (values are whole numbers).
+ * Props: `title` (`hidden`: for screen readers alone), `note` (beside it; `counts` says in a tooltip what it counts), `time`
+ * (epoch seconds), `series` of `{ label, colour, values, fill, thin }`, `bands` (pairs of series between which to fill),
+ * `format(value)`, `sync` (charts with the same one share the cursor), `whole` (values are whole numbers).
  */
 export class Chart extends Component {
     place = createRef();
@@ -133,7 +134,7 @@ export class Chart extends Component {
                     stroke: of(one.colour),
                     width: one.thin ? 0 : 1.5,
                     fill: one.fill && faded(of(one.colour), 0.12),
-                    points: { show: one.thin ? false : undefined, size: 4 },
+                    points: one.thin ? { show: false } : { size: 5 },
                     value: (_, value) => shown(value),
                 })),
             ],
@@ -153,10 +154,10 @@ export class Chart extends Component {
         }).join(" ");
     }
 
-    render({ title, note, series, hidden }) {
+    render({ title, note, counts, series, hidden }) {
         const empty = series.every(({ values }) => values.every((value) => (value ?? null) === null));
         return figure({ class: "chart" },
-            figcaption(null, span({ class: hidden ? "sr" : "chart-title" }, title), note && span({ class: "muted" }, note)),
+            figcaption(null, span({ class: hidden ? "sr" : "chart-title" }, title), note && span({ class: "muted", title: counts }, note)),
             p({ class: "sr" }, this.summary()),
             div({ class: "plot", ref: this.place, "aria-hidden": "true" }),
             empty && p({ class: "chart-empty muted" }, t("no_data_yet")));

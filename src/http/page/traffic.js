@@ -11,8 +11,8 @@ const { button, div } = tags;
 /** The ranges that can be chosen, and how often each is loaded again in milliseconds. */
 const RANGES = { "1h": 30_000, "24h": 60_000, "7d": 300_000, "30d": 900_000, "365d": 3_600_000 };
 
-const flow = ({ columns }) => ({
-    title: t("traffic"), format: rate, note: total(columns), time: columns.time,
+const flow = ({ columns, counts }) => ({
+    title: t("traffic"), format: rate, note: total(columns), counts, time: columns.time,
     series: [
         { label: t("received"), colour: "in", values: columns.speed_in, fill: true },
         { label: t("sent"), colour: "out", values: columns.speed_out, fill: true },

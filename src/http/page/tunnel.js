@@ -44,7 +44,7 @@ function Event({ event }) {
 
 /** Events newest first: the first page is kept up to date, older ones are asked for. */
 class Events extends Component {
-    state = { kind: "log", events: null, next: null, error: null };
+    state = { kind: "log", events: null, next: null, unseen: 0, error: null };
 
     componentDidMount() {
         this.refresh();
@@ -64,7 +64,7 @@ class Events extends Component {
         try {
             const page = await this.page(cursor);
             if (this.gone || kind !== this.state.kind) return;
-            this.setState(({ events, next }) => merged(events ?? [], next, page, cursor));
+            this.setState(({ events, next }) => ({ ...merged(events ?? [], next, page, cursor), unseen: page.in_journal_only }));
         } catch (problem) {
             if (!this.gone) this.setState({ error: problem.message });
         }
@@ -89,7 +89,7 @@ class Events extends Component {
         this.setState({ kind, events: null, next: null, error: null }, () => this.refresh());
     }
 
-    render(_, { kind, events, next, error }) {
+    render(_, { kind, events, next, unseen, error }) {
         const aside = select({ "aria-label": t("kind_of_event"), value: kind, onchange: (event) => this.choose(event.target.value) },
             option({ value: "" }, t("all_events")), KINDS.map((one) => option({ key: one, value: one }, word("kind", one))));
         return h(Card, { title: t("events"), aside },
@@ -97,6 +97,7 @@ class Events extends Component {
             events === null ? !error && p({ class: "muted" }, t("loading"))
                 : events.length === 0 ? p({ class: "muted nothing" }, t(next ? "no_events_so_far" : "no_events"))
                     : ol({ class: "events", tabindex: 0, "aria-label": t("events") }, events.map((event) => h(Event, { key: event.id, event }))),
+            unseen > 0 && p({ class: "muted" }, t("in_journal_only", { count: count(unseen) })),
             next && button({ class: "button", onclick: () => this.read(next) }, t("older")));
     }
 }

@@ -18,6 +18,7 @@ mod received;
 mod secrets;
 mod segments;
 mod shutdown;
+mod told;
 mod unique;
 
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use secrets::Secrets;
 pub(crate) use secrets::holds_secret;
 pub use segments::Segments;
 pub use shutdown::Shutdown;
+pub use told::Told;
 pub use unique::Unique;
 
 /// A property that is checked with each observation.
@@ -88,5 +90,6 @@ pub fn all(terms: &Terms) -> Vec<Box<dyn Invariant + Send>> {
         Box::new(Maps),
         Box::new(Shutdown),
         Box::new(Patience::default()),
+        Box::new(Told::default()),
     ]
 }

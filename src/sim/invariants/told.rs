@@ -1,0 +1,138 @@
+//! What was refused is told (promise 8): events that the journal refused become a gap as soon as events of their endpoint are accepted
+//! again. A recorder that dies before owes none: the next one records that there was none.
+
+use std::collections::BTreeMap;
+
+use super::super::observation::{Answer, Observation, Seen};
+use super::super::oracle::Oracle;
+use super::Invariant;
+use crate::actors::buffer::Refused;
+use crate::actors::sse_ingest::IngestState;
+use crate::event::{EndpointId, Record};
+
+/// Why the journal refuses events while the recorder runs.
+const REASONS: [Refused; 4] = [Refused::JournalFull, Refused::DiskFull, Refused::JournalStalled, Refused::JournalFailed];
+/// Looks that a gap is given.
+const CHANCES_MAX: u32 = 3;
+/// The reason of the gap.
+const REASON: &str = "refused";
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Told(BTreeMap<EndpointId, Known>);
+
+/// What the last look showed of an endpoint.
+#[derive(Debug, Default)]
+struct Known {
+    refused: u64,
+    received: u64,
+    /// A gap is owed.
+    owed: bool,
+    /// Looks since then that showed more accepted events, and no further refusal: each of them brings the gap, which may be refused
+    /// itself.
+    chances: u32,
+}
+
+impl Invariant for Told {
+    fn name(&self) -> &'static str {
+        "what was refused is told"
+    }
+
+    fn check(&mut self, _: &Oracle, observation: &Observation) -> Result<u64, String> {
+        match &observation.seen {
+            Seen::Started { .. } | Seen::Ended(_) => self.0.clear(),
+            Seen::Written { records, answer: Answer::Acknowledged(()), .. } => {
+                for record in records {
+                    if let Record::Gap(gap) = record
+                        && gap.reason.as_ref() == REASON
+                    {
+                        let known = self.0.entry(gap.endpoint).or_default();
+                        (known.owed, known.chances) = (false, 0);
+                    }
+                }
+            }
+            Seen::Looked(look) => {
+                for (endpoint, state) in &look.ingest {
+                    self.0.entry(*endpoint).or_default().look(*endpoint, state)?;
+                }
+                return Ok(look.ingest.len() as u64);
+            }
+            _ => {}
+        }
+        Ok(0)
+    }
+}
+
+impl Known {
+    fn look(&mut self, endpoint: EndpointId, state: &IngestState) -> Result<(), String> {
+        let refused: u64 = REASONS.iter().filter_map(|reason| state.dropped.get(reason.as_str())).sum();
+        if refused > self.refused {
+            (self.owed, self.chances) = (true, 0);
+        } else if self.owed && state.events_received > self.received {
+            self.chances += 1;
+            if self.chances > CHANCES_MAX {
+                return Err(format!(
+                    "endpoint {endpoint}: {refused} events were refused, others accepted since, and no gap says so"
+                ));
+            }
+        }
+        (self.refused, self.received) = (refused, state.events_received);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made_up::History;
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::event::{Gap, InstanceId};
+    use crate::id::EventId;
+    use crate::sim::observation::Ended;
+
+    fn look(history: &mut History, refused: u64, received: u64) {
+        let state = IngestState {
+            events_received: received,
+            dropped: BTreeMap::from([(Refused::DiskFull.as_str(), refused), ("json", 7)]),
+            ..IngestState::default()
+        };
+        history.look(|look| look.ingest = vec![(EndpointId(1), state)]);
+    }
+
+    fn gap(history: &mut History) {
+        let (id, instance, at) = (EventId(9), InstanceId::default(), Timestamp(0));
+        let gap = Gap { id, endpoint: EndpointId(1), instance, from: at, to: at, reason: REASON.into() };
+        history.written("1.events", &[Record::Gap(gap)]);
+    }
+
+    #[test]
+    fn a_gap_once_events_are_accepted_again_is_good_and_so_is_none_before() {
+        let mut history = History::of(Told::default());
+        for (refused, received) in [(0, 5), (3, 5), (3, 5), (4, 5), (4, 6)] {
+            look(&mut history, refused, received);
+        }
+        gap(&mut history);
+        look(&mut history, 4, 7);
+        look(&mut history, 4, 8);
+        history.is_good();
+    }
+
+    #[test]
+    fn events_that_were_refused_in_silence_are_found() {
+        let mut history = History::of(Told::default());
+        for (refused, received) in [(3, 5), (3, 6), (3, 7), (3, 7), (3, 8), (3, 9)] {
+            look(&mut history, refused, received);
+        }
+        history.is_bad("no gap says so");
+    }
+
+    #[test]
+    fn a_recorder_that_dies_owes_nothing() {
+        let mut history = History::of(Told::default());
+        look(&mut history, 3, 5);
+        look(&mut history, 3, 6);
+        history.see(Seen::Ended(Ended::Killed)).see(Seen::Started { life: 2 });
+        (1..9).for_each(|received| look(&mut history, 0, received));
+        history.is_good();
+    }
+}
