@@ -7,7 +7,7 @@ use super::keys::Key;
 use super::layers::Layers;
 use super::{ConfigError, Origin, StorageConfig, Values};
 
-/// What may be tuned while the recorder runs. Values are within the ranges of [`keys::KEYS`].
+/// What may be tuned while the recorder runs. Values are within the ranges of [`KEYS`](super::keys::KEYS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
     /// `storage.max_buffer_size`: events at which a batch is cut.

@@ -223,7 +223,7 @@ impl World {
     }
 
     /// Somebody switches to another mode and does not wait for the answer.
-    fn switch(&mut self, recorder: &RecorderHandle, mode: StorageMode) {
+    fn switch(&self, recorder: &RecorderHandle, mode: StorageMode) {
         self.shared.see(Seen::Switched { mode });
         recorder.actors.realtime.do_send(Switch { mode: Some(mode), ..Switch::default() });
     }
