@@ -235,6 +235,25 @@ fn with_a_token_the_page_is_behind_a_login_and_can_be_left() {
     browser.until("without a session there is only the form", "location.pathname === '/login'");
 }
 
+#[test]
+fn the_storage_mode_is_switched_after_a_confirmation() {
+    let setup = Setup::sqlite();
+    let mut recorder = start(&setup);
+    let browser = Browser::start(&setup.origin(), "en");
+    let pressed = |mode: &str| {
+        format!("[...document.querySelectorAll('.segment[aria-pressed=true]')].some((one) => one.textContent === '{mode}')")
+    };
+    browser.open("/#/storage");
+    browser.until("it is batched", &pressed("batched"));
+    browser.click_text("dual");
+    browser.until_text("dialog h2", "Switch to dual?");
+    browser.click_text("Switch");
+    browser.until("it is dual", &pressed("dual"));
+    let report: Value = serde_json::from_str(&ask(&mut recorder, "GET", "/api/v1/mode").1).unwrap();
+    assert_eq!(report["mode"], json!("dual"));
+    browser.assert_well_behaved();
+}
+
 /// Views of a recorder that follows the recorded stream: name and address.
 const VIEWS: [(&str, &str); 5] = [
     ("overview", "/#/"),

@@ -59,6 +59,7 @@ const FILES: &[(&str, &[u8])] = files![
     "tunnels.js",
     "tunnel.js",
     "alerts.js",
+    "mode.js",
     "storage.js",
 ];
 

@@ -26,6 +26,9 @@ function three(value) {
 
 const UNITS = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
 
+/** A number with at most three digits. */
+export const decimal = (value) => ((value ?? null) === null ? UNKNOWN : three(value));
+
 /** Bytes in decimal units: 1.23 MB. */
 export function bytes(value) {
     if (value === null || value === undefined) return UNKNOWN;

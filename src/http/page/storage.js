@@ -6,6 +6,7 @@ import { Alerts } from "./alerts.js";
 import { attempt } from "./dialogs.js";
 import { bytes, clock, count, duration, exact, millis } from "./format.js";
 import { t, word } from "./i18n.js";
+import { Mode } from "./mode.js";
 import { Card, Heading, Loaded, Notice, Since, tags, toast, When } from "./ui.js";
 
 const { button, div, p, path, span, svg, table, tbody, td, th, thead, tr } = tags;
@@ -136,6 +137,7 @@ export function Storage({ state }) {
         h(Heading, { key: "head" }, t("storage")),
         !database.ok && database.error && h(Notice, { key: "database" }, `${t("database_failing")}: ${database.error}`),
         h(Buffer, { key: "buffer", state }),
+        h(Mode, { key: "mode" }),
         h(Card, { key: "flushes", title: t("last_flushes") }, h(Loaded, {
             of: "flushes", every: FLUSHES_EVERY, load: (signal) => get(`flushes?limit=${FLUSHES_SHOWN}`, signal), view: FlushTable,
         })),
