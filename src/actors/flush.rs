@@ -10,6 +10,7 @@
 
 mod batches;
 mod definitions;
+mod expiry;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,10 @@ pub use self::state::FlushState;
 use crate::backoff::Backoff;
 use crate::blocking::Blocking;
 use crate::clock::SharedClock;
+use crate::config::RetentionConfig;
+use crate::retention::{Expired, Expiry, Plan};
 use crate::store::{Committed, LiveChanges, Store, StoreError, StoreErrorKind};
+use tokio::time::Instant;
 
 /// First wait after a failed write.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -65,8 +69,10 @@ pub struct FlushActor {
     live: VecDeque<(LiveChanges, oneshot::Sender<Result<(), StoreError>>)>,
     batches: VecDeque<Batch>,
     purges: VecDeque<Purging>,
-    /// The last write was a batch: a purge, where there is one, has the next turn.
-    purge_next: bool,
+    /// The last write was a batch: a purge or what expires, where there is any, has the next turn.
+    turn_of_others: bool,
+    plan: Plan,
+    started: Instant,
     backoff: Backoff,
     /// Armed while a batch waits for its next try.
     retry: Option<SpawnHandle>,
@@ -85,6 +91,7 @@ enum Outcome {
     Live(Result<(), StoreError>),
     /// One step of it is done.
     Purge(Purging),
+    Expiry(Expiry, Result<Expired, StoreError>, Duration),
     Batch(Batch, Result<Committed, StoreError>, Duration),
 }
 
@@ -96,8 +103,10 @@ impl FlushActor {
         blocking: Blocking,
         clock: SharedClock,
         rng: fastrand::Rng,
+        retention: RetentionConfig,
         publish: watch::Sender<FlushState>,
     ) -> Self {
+        let started = clock.monotonic();
         let state = publish.borrow().clone();
         Self {
             store: Some(store),
@@ -107,7 +116,9 @@ impl FlushActor {
             live: VecDeque::new(),
             batches: VecDeque::new(),
             purges: VecDeque::new(),
-            purge_next: false,
+            turn_of_others: false,
+            plan: Plan::new(retention),
+            started,
             backoff: Backoff::new(RETRY_FIRST, RETRY_CEILING, rng),
             retry: None,
             last_error: None,
@@ -138,14 +149,17 @@ impl FlushActor {
                 Outcome::Live(result)
             });
         } else if let Some(purging) =
-            self.purges.pop_front_if(|_| self.purge_next || self.retry.is_some() || self.batches.is_empty())
+            self.purges.pop_front_if(|_| self.turn_of_others || self.retry.is_some() || self.batches.is_empty())
         {
-            self.purge_next = false;
+            self.turn_of_others = false;
             self.write(ctx, "purge", move |store| purging.step(store));
+        } else if let Some(step) = self.next_expiry() {
+            self.turn_of_others = false;
+            self.expire(ctx, step);
         } else if self.retry.is_none()
             && let Some(batch) = self.batches.pop_front()
         {
-            self.purge_next = true;
+            self.turn_of_others = true;
             let clock = self.clock.clone();
             self.write(ctx, "batch", move |store| {
                 let started = clock.monotonic();
@@ -210,6 +224,7 @@ impl FlushActor {
                 }
                 self.succeeded(ctx);
             }
+            Outcome::Expiry(step, result, took) => self.settle_expiry(ctx, &step, result, took),
             Outcome::Batch(batch, Ok(committed), took) => {
                 self.count(&batch, committed, took);
                 self.succeeded(ctx);
@@ -271,6 +286,10 @@ impl FlushActor {
 
 impl Actor for FlushActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(expiry::LOOK_INTERVAL, |actor, ctx| actor.look_at_expiry(ctx));
+    }
 }
 
 /// Waits for a reply that the actor owes; it never comes if the actor is gone.

@@ -4,6 +4,7 @@ use chrono_tz::Tz;
 
 use crate::clock::Timestamp;
 use crate::event::EndpointId;
+use crate::retention::{Expired, Expiry};
 use crate::store::{
     Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Purge, Store, StoreError, StoreErrorKind,
     Stored,
@@ -130,6 +131,10 @@ impl Store for SimStore {
 
     fn change_endpoint(&mut self, id: EndpointId, change: &EndpointChange, at: Timestamp) -> Result<(), StoreError> {
         self.plain(|store| store.change_endpoint(id, change, at))
+    }
+
+    fn expire(&mut self, step: &Expiry) -> Result<Expired, StoreError> {
+        self.plain(|store| store.expire(step))
     }
 
     fn purge(&mut self, id: EndpointId, from: Purge) -> Result<Purge, StoreError> {

@@ -56,7 +56,7 @@ impl Table {
         if self.totals { "endpoint_id, record_time" } else { "endpoint_id, instance_id, record_time" }
     }
 
-    fn select(self) -> String {
+    pub(super) fn select(self) -> String {
         let optional =
             self.optional().map(|(name, there, other)| if there { name.to_owned() } else { format!("{other} AS {name}") });
         format!("SELECT {}, {} FROM {}", COLUMNS.join(", "), optional.join(", "), self.name)

@@ -7,10 +7,12 @@
 
 mod backup;
 mod check;
+mod check_history;
 mod connection;
 mod diesel_store;
 mod endpoints;
 mod events;
+mod expire;
 mod flushes;
 mod history;
 mod insert_events;
@@ -42,9 +44,11 @@ use crate::event::{Counters, EndpointId, InstanceConfig, Record, Sample, TunnelK
 use crate::history::InTotals;
 use crate::history::figures::Figures;
 use crate::id::EventId;
+use crate::retention::{Expired, Expiry};
 
 pub use backup::{BackupError, Copied, Lineage, Restored, back_up, beside, restore};
 pub use check::DatabaseReport;
+pub use check_history::HistoryReport;
 pub use connection::{DatabaseUrl, postgres_parts};
 use diesel_store::Writing;
 pub use diesel_store::{BATCH_SIZE_MAX, DieselStore};
@@ -313,6 +317,12 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// [`StoreErrorKind::Refused`] if there is no such endpoint or the master id is taken, else as above.
     fn change_endpoint(&mut self, id: EndpointId, change: &EndpointChange, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Takes one step of deleting what has expired.
+    ///
+    /// # Errors
+    /// As [`Store::commit_events`].
+    fn expire(&mut self, step: &Expiry) -> Result<Expired, StoreError>;
 
     /// Deletes a part of what an endpoint left behind (events, history, gaps, counter events, quarantine) and says how far it
     /// came. Called again until [`Purge::Done`], with what it returned last; others can write in between.
