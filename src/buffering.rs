@@ -455,6 +455,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_committed_is_read_newest_first_and_what_is_in_the_journal_alone_is_counted() {
+        let mut buffer = Buffer::new(5, [], start());
+        for (segment, first) in [(1, 1), (2, 11), (3, 21)] {
+            buffer.fill(records(first, 10), start());
+            buffer.cut(Some(SegmentNo(segment)), 100, info(None), false, start());
+        }
+        buffer.fill(records(31, 2), start());
+        let ids = |buffer: &Buffer| {
+            let (newest, elsewhere) = buffer.newest();
+            (newest.map(|record| record.id().0).collect::<Vec<_>>(), elsewhere)
+        };
+        // The first batch is always in memory, for it is committed next; the others are beyond the bound.
+        let expected: Vec<i64> = [32, 31].into_iter().chain((1..=10).rev()).collect();
+        assert_eq!(ids(&buffer), (expected, 20));
+        buffer.committed(BatchNo(1));
+        assert_eq!(ids(&buffer), (vec![32, 31], 20));
+    }
+
+    #[test]
     fn a_batch_from_the_journal_of_a_recorder_before_may_be_stored_already() {
         let recovered = RecoveredBatch {
             segment: SegmentNo(7),

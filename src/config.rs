@@ -3,6 +3,7 @@
 //! The file, the environment and the flags give values as text in one syntax, and one table ([`keys::KEYS`]) says which keys
 //! there are, what holds by default and what is allowed. An unknown key is an error wherever it stands.
 
+mod alerts;
 mod endpoints;
 mod error;
 pub mod keys;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+pub use self::alerts::AlertsConfig;
 pub use self::endpoints::{ApiKeys, EndpointConfig, tls_policy};
 pub use self::error::{ConfigError, Origin};
 use self::keys::Kind;
@@ -41,6 +43,8 @@ pub struct Config {
     pub shutdown_deadline: Duration,
     /// `billing.start_day`, 1 to 31; the last day of months that are shorter.
     pub billing_start_day: u8,
+    /// `alerts.*`.
+    pub alerts: AlertsConfig,
     /// `node`, below [`crate::replay::REPLAY_NODE_FIRST`].
     pub node: u16,
     /// `log`, else `RUST_LOG`, else the default: a valid filter.
@@ -211,6 +215,7 @@ impl Config {
             http: values.http()?,
             shutdown_deadline: values.duration("shutdown.deadline")?,
             billing_start_day: values.count("billing.start_day")?,
+            alerts: alerts::parse(&values)?,
             node: values.count("node")?,
             log: values.log()?,
             endpoints: endpoints::parse(&layers.endpoints)?,

@@ -300,6 +300,20 @@ impl Record {
         }
     }
 
+    /// Bytes that it takes in memory, some tens more or less.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let texts = match self {
+            Self::Event(event) => {
+                event.detail.as_ref().map_or(0, |text| text.len())
+                    + event.logs.as_ref().map_or(0, |text| text.as_str().len())
+                    + event.config.as_ref().map_or(0, |config| config.memory_bytes())
+            }
+            Self::Gap(gap) => gap.reason.len(),
+        };
+        size_of::<Self>() + texts
+    }
+
     /// Whose record it is.
     #[must_use]
     pub fn endpoint(&self) -> EndpointId {
@@ -319,6 +333,25 @@ impl Record {
     }
 }
 
+impl InstanceConfig {
+    fn memory_bytes(&self) -> usize {
+        let Self {
+            alias,
+            kind,
+            url,
+            config,
+            restart: _,
+            mode: _,
+            peer: Peer { sid, kind: peer_kind, alias: peer_alias },
+            tags,
+            unknown,
+        } = self;
+        let texts = [alias, kind, url, config, sid, peer_kind, peer_alias, unknown];
+        let texts = texts.into_iter().chain(tags.iter().flat_map(|(name, value)| [name, value]));
+        size_of::<Self>() + texts.map(|text| size_of::<Redacted>() + text.as_str().len()).sum::<usize>()
+    }
+}
+
 /// Records of one endpoint that arrived together, in the order of arrival. Shared by the actors, never copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bunch {
@@ -326,6 +359,14 @@ pub struct Bunch {
     pub endpoint: EndpointId,
     /// The records; ids rise.
     pub records: Vec<Record>,
+}
+
+impl Bunch {
+    /// As [`Record::memory_bytes`], of all records.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.records.iter().map(Record::memory_bytes).sum()
+    }
 }
 
 /// A tunnel's live state: what the last events say.

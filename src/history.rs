@@ -19,10 +19,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::pairs::InTotals;
+pub(crate) use self::movement::{Before, step};
+pub use self::pairs::{InTotals, in_totals};
 
 use self::figures::sum;
-use self::movement::{Before, FALL_BACK, FALL_UNKNOWN, RESET, bounded, step};
+use self::movement::{FALL_BACK, FALL_UNKNOWN, RESET, bounded};
 use self::pairs::{Clients, End};
 use self::window::{Interval, Window};
 use crate::clock::Timestamp;
@@ -167,6 +168,14 @@ impl Histories {
                 Gap::MASTER_RESTARTED => self.explain_falls(gap.endpoint, gap.from),
                 _ => {}
             },
+        }
+    }
+
+    /// Leaves a record out that was not received, but for what it says about tunnels that are gone.
+    pub fn skip(&mut self, record: &Record) {
+        match record {
+            Record::Event(event) if event.kind != EventKind::Delete => self.through = self.through.max(event.id),
+            record => self.observe(record),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::event::{Bunch, Record};
 use crate::id::EventId;
-use crate::journal::{Content, Frames, JournalError, Phase, SegmentKind, SegmentNo, Writer};
+use crate::journal::{Content, Frames, JournalError, Phase, Segment, SegmentKind, SegmentNo, Writer};
 use crate::store::{FlushCause, FlushInfo, HistoryBatch};
 
 use crate::actors::buffer::Refused;
@@ -30,6 +30,22 @@ pub struct Limits {
 /// What has to be free again before a full disk is written to again; a journal at its bound waits for a twentieth of that.
 /// Without this, small bunches would be accepted and large ones refused in turn.
 const ROOM_AGAIN_BYTES: u64 = 64 << 10;
+
+/// One part in this many of `journal.max_bytes` is kept for history and for gaps: what was received can be handed over and let
+/// go, and what is refused is recorded, when no event is accepted any more.
+const RESERVE_SHARE: u64 = 16;
+
+/// Bytes of a segment that are no records: its header and its end mark.
+const SEGMENT_BYTES: u64 = 50;
+
+/// What is to be journaled, which decides what room it may take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    Events,
+    History,
+    /// Bunches of nothing but gaps: some hundred bytes per endpoint and outage.
+    Gaps,
+}
 
 /// `journal.sync_interval`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +194,7 @@ impl Job {
             keep: false,
             history_in_memory,
             full,
+            gaps_only: false,
         };
         let not_removed = remove
             .into_iter()
@@ -192,6 +209,15 @@ impl Job {
         let mut unsynced_history = false;
         for item in items {
             match item {
+                Item::Append(bunch)
+                    if run.full.is_some() && bunch.records.iter().all(|record| matches!(record, Record::Gap(_))) =>
+                {
+                    run.write_group();
+                    run.gaps_only = true;
+                    run.append(&bunch);
+                    run.write_group();
+                    run.gaps_only = false;
+                }
                 Item::Append(bunch) => run.append(&bunch),
                 Item::Cut(info) => {
                     run.write_group();
@@ -251,6 +277,8 @@ struct Run<'a> {
     keep: bool,
     history_in_memory: bool,
     full: Option<Refused>,
+    /// The group holds nothing but gaps, which go in though no events do.
+    gaps_only: bool,
 }
 
 impl Run<'_> {
@@ -311,12 +339,16 @@ impl Run<'_> {
 
     fn write_open(&mut self, frames: &mut Frames) -> Result<(), Refused> {
         let written = self.write_open_if_room(frames);
+        if self.gaps_only {
+            // They say nothing about whether there is room for events.
+            return written;
+        }
         self.full = written.err().filter(|refused| matches!(refused, Refused::JournalFull | Refused::DiskFull));
         written
     }
 
     fn write_open_if_room(&mut self, frames: &mut Frames) -> Result<(), Refused> {
-        self.room_for(frames.bytes())?;
+        self.room_for(if self.gaps_only { Claim::Gaps } else { Claim::Events }, frames.bytes())?;
         match self.append_to_open(frames) {
             // The segment was given up after a failed sync. Its batch is stored from memory as it is, and a new one begins.
             Err(JournalError::Poisoned { .. }) if self.open.no.is_some() => {
@@ -349,19 +381,22 @@ impl Run<'_> {
         written.map(|()| no)
     }
 
-    fn room_for(&mut self, bytes: usize) -> Result<(), Refused> {
+    fn room_for(&self, claim: Claim, bytes: usize) -> Result<(), Refused> {
         let Limits { journal_bytes_max, free_bytes_min, .. } = self.limits;
-        let bytes = bytes as u64;
-        let (journal_margin, disk_margin) = match self.full {
-            Some(Refused::JournalFull) => (journal_bytes_max / 20, 0),
-            Some(_) => (0, ROOM_AGAIN_BYTES),
-            None => (0, 0),
+        let bytes = bytes as u64 + SEGMENT_BYTES;
+        let reserve = journal_bytes_max / RESERVE_SHARE;
+        let (journal_margin, free_bytes_min) = match (claim, self.full) {
+            (Claim::Events, Some(Refused::JournalFull)) => (reserve + journal_bytes_max / 20, free_bytes_min),
+            (Claim::Events, Some(_)) => (reserve, free_bytes_min + ROOM_AGAIN_BYTES),
+            (Claim::Events, None) => (reserve, free_bytes_min),
+            (Claim::History, _) => (0, free_bytes_min),
+            (Claim::Gaps, _) => (0, 0),
         };
         if self.writer.bytes() + bytes + journal_margin > journal_bytes_max {
             return Err(Refused::JournalFull);
         }
         match self.writer.free_bytes() {
-            Some(free) if free < free_bytes_min.saturating_add(bytes + disk_margin) => Err(Refused::DiskFull),
+            Some(free) if free < free_bytes_min.saturating_add(bytes) => Err(Refused::DiskFull),
             _ => Ok(()),
         }
     }
@@ -387,6 +422,8 @@ impl Run<'_> {
     fn history(&mut self, batch: Box<HistoryBatch>) {
         let no = match Frames::history(&batch) {
             _ if self.history_in_memory => None,
+            // It waits in memory, and no more of it comes while events are refused.
+            Ok(frames) if self.room_for(Claim::History, frames.bytes()).is_err() => None,
             Ok(mut frames) => self.append_to_new(&mut frames).map_err(|error| self.note(error)).ok(),
             Err(error) => {
                 log::error!("a batch of history is in memory only: {error}");
@@ -403,13 +440,11 @@ impl Run<'_> {
     }
 
     /// What is left of a batch. One of which nothing is left is an empty one: it must not stop those behind it.
-    fn read_back(&self, no: SegmentNo) -> Effect {
+    fn read_back(&mut self, no: SegmentNo) -> Effect {
         let nothing = || Payload::Events(Arc::default());
         let payload = match self.writer.read_back(no) {
             Ok(segment) => {
-                for damage in &segment.damage {
-                    log::error!("journal: {damage}, of a batch that waits; the disk may be failing");
-                }
+                self.keep_damage(&segment);
                 Ok(match segment.content {
                     Content::Events(records) => Payload::Events(Arc::new(records)),
                     Content::History(batches) => {
@@ -422,6 +457,27 @@ impl Run<'_> {
             Err(error) => Err(error),
         };
         Effect::ReadBack { no, payload }
+    }
+
+    /// The segment goes with its batch; what is damaged in it is for a person.
+    fn keep_damage(&mut self, segment: &Segment) {
+        if segment.damage.is_empty() {
+            return;
+        }
+        for damage in &segment.damage {
+            log::error!("journal: {damage}, of a batch that waits; the disk may be failing");
+        }
+        match self.writer.set_aside(segment) {
+            Ok((files, not_kept)) => {
+                for file in files {
+                    log::error!("journal: set aside as {file}");
+                }
+                if not_kept > 0 {
+                    log::warn!("journal: {not_kept} damaged bytes were not kept; move the files ending in .damaged away");
+                }
+            }
+            Err(error) => log::error!("journal: {error}"),
+        }
     }
 
     /// With `always` a reply means synced. What is written stays in its batch and is stored all the same: the refusal says

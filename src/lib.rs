@@ -84,6 +84,7 @@
 #![forbid(unsafe_code)]
 
 pub mod actors;
+pub mod alerts;
 pub mod backoff;
 pub mod blocking;
 pub mod boundary;
@@ -98,6 +99,7 @@ pub mod event;
 pub mod history;
 pub mod http;
 pub mod id;
+pub mod import;
 pub mod ingest;
 pub mod journal;
 pub mod journaling;

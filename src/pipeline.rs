@@ -208,6 +208,7 @@ async fn build(
             history: flush.clone().recipient(),
             try_now: flush.clone().recipient(),
             cut_windows: history.clone().recipient(),
+            refusing: history.clone().recipient(),
         },
         flush_state: flush_state.clone(),
         cache_state: cache_state.clone(),
@@ -261,7 +262,7 @@ async fn build(
     }
     .start();
     let states = States { buffer: buffer_state, cache: cache_state, flush: flush_state, endpoints: endpoints_state };
-    Ok(RecorderHandle { actors: Actors { pipeline, buffer, cache, history, endpoints, flush }, states, frame })
+    Ok(RecorderHandle { actors: Actors { pipeline, buffer, cache, history, endpoints, flush }, states, frame, alerts: None })
 }
 
 /// Reads what is stored, for as long as it takes.

@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::Actor;
 use log::warn;
 use tokio::sync::watch;
 
+use crate::actors::alerts::{AlertsActor, AlertsSetup, AlertsState};
+use crate::alerts::Messenger;
 use crate::backoff::Backoff;
 use crate::blocking::Blocking;
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::{Config, JournalSync};
+use crate::config::{AlertsConfig, Config, JournalSync};
 use crate::journal::RealDisk;
 use crate::journaling::{Limits, SyncPolicy};
 use crate::pipeline::{self, Parts, Settings, StartError};
-use crate::recorder::RecorderHandle;
+use crate::recorder::{AlertsHandle, RecorderHandle};
 use crate::store::{DieselStore, Store, StoreError, StoreErrorKind};
 use crate::transport::HttpTransport;
 
@@ -66,7 +69,29 @@ pub async fn start(config: &Config, waiting: &watch::Sender<Option<String>>) -> 
         disk,
         rng,
     };
-    pipeline::start(parts, Settings::of(config), waiting).await
+    let recorder = pipeline::start(parts, Settings::of(config), waiting).await?;
+    let alerts = Some(start_alerts(config, &recorder));
+    Ok(RecorderHandle { alerts, ..recorder })
+}
+
+/// Starts who tells people what is wrong.
+fn start_alerts(config: &Config, recorder: &RecorderHandle) -> AlertsHandle {
+    let AlertsConfig { rules, webhook, telegram } = config.alerts.clone();
+    let messenger = Messenger { transport: HttpTransport::new(), webhook, telegram };
+    let (publish, state) = watch::channel(AlertsState::default());
+    let setup = AlertsSetup {
+        rules,
+        channels: messenger.channels(),
+        notify: std::rc::Rc::new(messenger),
+        clock: Arc::new(SystemClock),
+        journal_bytes_max: config.journal.max_bytes,
+        cache: recorder.states.cache.clone(),
+        endpoints: recorder.states.endpoints.clone(),
+        buffer: recorder.states.buffer.clone(),
+        read_since: recorder.actors.cache.clone().recipient(),
+        publish,
+    };
+    AlertsHandle { actor: AlertsActor::new(setup).start(), state }
 }
 
 /// Opens the database, for as long as it takes.

@@ -9,6 +9,7 @@ use chrono_tz::Tz;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::actors::alerts::{self, AlertsActor, AlertsState, TestedChannels};
 use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow, HistoryScope, ReadBuffered, WaitingHistory};
 use crate::actors::cache::{CacheActor, CacheState, ReadSince};
 use crate::actors::endpoints::{Add, Change, ChangeError, EndpointView, EndpointsActor, EndpointsState, List, Remove};
@@ -76,6 +77,17 @@ pub struct RecorderHandle {
     pub states: States,
     /// See [`Frame`].
     pub frame: Frame,
+    /// Who tells people; in production only.
+    pub alerts: Option<AlertsHandle>,
+}
+
+/// The AlertsActor and what it shows.
+#[derive(Clone)]
+pub struct AlertsHandle {
+    /// The actor.
+    pub actor: Addr<AlertsActor>,
+    /// What it shows.
+    pub state: watch::Receiver<AlertsState>,
 }
 
 fn stopped(_: MailboxError) -> ChangeError {
@@ -137,6 +149,20 @@ impl RecorderHandle {
         self.actors.buffer.send(ReadBuffered { wanted, endpoint }).await.unwrap_or_default()
     }
 
+    /// What is wrong, and how the channels do.
+    #[must_use]
+    pub fn alerts(&self) -> AlertsState {
+        self.alerts.as_ref().map(|alerts| alerts.state.borrow().clone()).unwrap_or_default()
+    }
+
+    /// Sends a test message on every channel. `None` if the recorder is stopping.
+    pub async fn test_alerts(&self) -> Option<TestedChannels> {
+        match &self.alerts {
+            Some(alerts) => alerts.actor.send(alerts::Test).await.ok(),
+            None => Some(Vec::new()),
+        }
+    }
+
     /// Stops in order.
     pub async fn shutdown(&self) -> ShutdownSummary {
         self.actors.pipeline.send(Shutdown).await.unwrap_or_default()
@@ -192,6 +218,7 @@ impl RecorderHandle {
         OptimizedStorage {
             buffer_size: buffer.buffer_size,
             max_buffer_size: *batch_events_max as u64,
+            last_flush_at: flush.last_flush,
             last_flush_time: flush.last_flush.map(|at| local(at).format("%Y-%m-%d %H:%M:%S").to_string()),
             buffer_usage_pct: buffer.buffer_size as f64 * 100.0 / *batch_events_max as f64,
             flushes: Flushes {

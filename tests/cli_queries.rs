@@ -11,10 +11,14 @@ use cli_support::{Fake, Ran, nobody, run, serve};
 use serde_json::json;
 use tidegate::clock::{Clock, SystemClock, Timestamp};
 use tidegate::endpoint::{ApiKey, TlsPolicy};
-use tidegate::event::{Counters, EndpointId, Event, EventKind, Record, Sample, Status};
+use tidegate::event::{Counters, EndpointId, Event, EventKind, Record, Sample, Status, TunnelKey};
+use tidegate::history::InTotals;
+use tidegate::history::figures::Figures;
 use tidegate::id::{EventId, IdGenerator};
 use tidegate::redact::Redacted;
-use tidegate::store::{DatabaseUrl, DieselStore, EventBatch, FlushCause, FlushInfo, NewEndpoint, Store};
+use tidegate::store::{
+    DatabaseUrl, DieselStore, EventBatch, FlushCause, FlushInfo, HistoryBatch, HistoryRow, NewEndpoint, Store,
+};
 
 const KEY: &str = "fa4ec0de000000000000000000000000";
 
@@ -53,6 +57,33 @@ fn database(directory: &Path) {
     });
     let info = FlushInfo { cause: FlushCause::Manual, boundary: None, skipped_boundaries: 0, cut_at: now };
     store.commit_events(&EventBatch { info, records: Arc::new(records.collect()), maybe_stored: false }).unwrap();
+    // Three minutes of two tunnels, an hour and more ago.
+    let minute = Timestamp(now.minute().0 - 70 * Timestamp::MINUTE);
+    let rows = ["aaaa0000", "bbbb0000"].into_iter().flat_map(|instance| {
+        (0..3).map(move |n| HistoryRow {
+            tunnel: TunnelKey { endpoint: EndpointId(1), instance: instance.into() },
+            minute: Timestamp(minute.0 + n * Timestamp::MINUTE),
+            figures: Figures {
+                delta: Counters { tcp_rx: 1_000, udp_rx: 24, tcp_tx: 5, udp_tx: 0 },
+                covered_ms: 60_000,
+                record_count: 12,
+                expected_count: 12,
+                ..Figures::default()
+            },
+            in_totals: InTotals::BOTH,
+        })
+    });
+    let id = ids.next(now);
+    let history = HistoryBatch {
+        id,
+        info,
+        through: id,
+        rows: rows.collect(),
+        counter_events: Vec::new(),
+        states: Vec::new(),
+        accounts: Vec::new(),
+    };
+    store.commit_history(&history).unwrap();
 }
 
 /// A recorder of that database, which knows `tokyo` too.
@@ -124,11 +155,112 @@ fn what_cannot_be_asked_ends_with_2_and_what_is_not_there_with_4() {
         (&["events", "--cursor", "x"], "no id"),
         (&["events", "--limit", "0"], "limit"),
         (&["events", "--endpoint", "tokyo", "--tunnel", "tokyo/a"], "cannot be used with"),
+        (&["history", "tokyo", "--step", "5m"], "step is one of"),
+        (&["history", "--since", "10y", "--step", "1m"], "the most"),
+        (&["history", "--since", "2h", "--until", "3h"], "nothing is between"),
+        (&["history", "nobody"], "no tunnel"),
+        (&["history", "tokyo/cccc0000"], "no history of one"),
+        (&["history", "tokyo", "--all"], "cannot be used with"),
+        (&["history", "--csv", "--json"], "cannot be used with"),
+        (&["traffic", "--by", "colour"], "possible values"),
+        (&["traffic", "--by", "fleet", "--endpoint", "tokyo"], "of all endpoints"),
+        (&["traffic", "--endpoint", "paris"], "no endpoint named"),
+        (&["export", "seconds"], "possible values"),
+        (&["export", "events", "--since", "x"], "no since"),
+        (&["export", "minutes", "--endpoint", "paris"], "no endpoint named"),
+        (&["export", "minutes", "--output", "/nowhere/at/all.csv"], "cannot write"),
     ] {
         for at in [&recorder, &without] {
             let ran = ask(path, at, arguments);
             assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{arguments:?}: {}", ran.stderr);
             assert!(ran.stderr.contains(reason), "{arguments:?}: {}", ran.stderr);
         }
+    }
+}
+
+#[test]
+fn history_is_the_same_with_a_recorder_and_without_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    database(path);
+    let (recorder, without) = (recorder(path), nobody());
+    for (of, sum) in [("--all", 6_144_u64), ("tokyo", 6_144), ("tokyo/aaaa0000", 3_072)] {
+        // An end of its own, so that both are asked for the same minutes.
+        let until = Timestamp(SystemClock.wall().minute().0).to_string();
+        let arguments = ["history", of, "--since", "3h", "--until", until.as_str(), "--json"];
+        let (with, alone) = (ask(path, &recorder, &arguments), ask(path, &without, &arguments));
+        assert_eq!((with.code, alone.code), (0, 0), "{of}: {} {}", with.stderr, alone.stderr);
+        let chart = with.json();
+        let received = chart["columns"]["in"].as_array().unwrap();
+        assert_eq!(received.iter().filter_map(serde_json::Value::as_u64).sum::<u64>(), sum, "{of}");
+        assert_eq!(received.iter().filter(|value| value.is_u64()).count(), 3, "{of}: what is not known is null");
+        assert_eq!(received.len(), chart["columns"]["time"].as_array().unwrap().len());
+        assert_eq!(chart["step_s"], json!(60));
+        assert!(alone.stderr.contains("journal"), "{}", alone.stderr);
+        let (mut with, mut alone) = (with.json(), alone.json());
+        // Ages count from when each was asked.
+        for chart in [&mut with, &mut alone] {
+            chart["from"] = json!(null);
+            for column in chart["columns"].as_object_mut().unwrap().values_mut() {
+                let values = column.as_array_mut().unwrap();
+                values.drain(..values.len() - 170);
+            }
+        }
+        assert_eq!(with, alone, "{of}");
+    }
+    let table = ask(path, &without, &["history", "tokyo", "--since", "3h"]);
+    assert!(
+        table.stdout.contains("unknown)") && table.stdout.contains("12/12") == table.stdout.contains("24/24"),
+        "{}",
+        table.stdout
+    );
+    let csv = ask(path, &recorder, &["history", "bbbb0000", "--since", "3h", "--csv"]);
+    assert_eq!(csv.code, 2, "that is no alias");
+    let csv = ask(path, &recorder, &["history", "tokyo/bbbb0000", "--since", "3h", "--csv"]);
+    assert_eq!(csv.stdout.lines().filter(|line| line.contains(",1024,5,1000,5,24,0,17,0,")).count(), 3, "{}", csv.stdout);
+}
+
+#[test]
+fn traffic_adds_up_and_says_of_when() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    database(path);
+    let (recorder, without) = (recorder(path), nobody());
+    for at in [&recorder, &without] {
+        let fleet = ask(path, at, &["traffic", "--json", "--set", "billing.start_day=1"]).json();
+        // The rows are of an hour ago: of this month, except in the first hour of one.
+        let cycle = fleet["rows"][0]["cycle"]["in"].as_u64().unwrap();
+        assert!(cycle == 6_144 || fleet["periods"]["today"]["from"] == fleet["periods"]["month"]["from"], "{fleet}");
+        let tunnels = ask(path, at, &["traffic", "--by", "tunnel", "--json"]).json();
+        assert_eq!(tunnels["rows"].as_array().unwrap().len(), 2, "{tunnels}");
+        let shown = ask(path, at, &["traffic", "--by", "endpoint"]);
+        assert!(shown.stdout.contains("tokyo") && shown.stdout.contains("cycle since"), "{}", shown.stdout);
+    }
+}
+
+#[test]
+fn an_export_is_whole_or_not_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    database(path);
+    let (recorder, without) = (recorder(path), nobody());
+    for at in [&recorder, &without] {
+        let events = ask(path, at, &["export", "events", "--format", "jsonl"]);
+        assert_eq!((events.code, events.stdout.lines().count()), (0, 130), "{}", events.stderr);
+        let first: serde_json::Value = serde_json::from_str(events.stdout.lines().next().unwrap()).unwrap();
+        assert_eq!((&first["kind"], &first["endpoint"], first["id"].is_string()), (&json!("log"), &json!("tokyo"), true));
+        let file = path.join("minutes.csv");
+        let name = file.to_str().unwrap();
+        let minutes = ask(path, at, &["export", "minutes", "--tunnel", "tokyo/aaaa0000", "--output", name]);
+        assert_eq!((minutes.code, minutes.stdout.as_str()), (0, ""), "{}", minutes.stderr);
+        assert!(minutes.stderr.contains("3 rows"), "{}", minutes.stderr);
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(text.lines().nth(1).unwrap().contains(",tokyo,aaaa0000,1000,5,24,0,17,0,"), "{text}");
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(ask(path, at, &["export", "days", "--endpoint", "paris", "--output", name]).code, 2);
+        assert!(!file.exists() && !path.join("minutes.csv.part").exists());
+        let days = ask(path, at, &["export", "hours"]);
+        assert!(days.stdout.starts_with("time,endpoint,instance_id,"), "{}", days.stdout);
     }
 }

@@ -16,7 +16,9 @@ use tidegate::actors::buffer::{Append, Refusal, Refused};
 use tidegate::actors::cache::{Apply, SetHealth};
 use tidegate::actors::endpoints::{CertificateSeen, Identified, KeyRotated};
 use tidegate::actors::history_worker::Observe;
-use tidegate::actors::sse_ingest::{Downstream, Drain, IngestSetup, IngestState, Retarget, SseIngestActor};
+use tidegate::actors::sse_ingest::{
+    Backlog, Downstream, Drain, IngestSetup, IngestState, READ_SPACING, Retarget, SseIngestActor,
+};
 use tidegate::clock::{Clock, Timestamp, VirtualClock};
 use tidegate::endpoint::{ApiKey, Endpoint, EndpointHealth, EndpointStatus, Fingerprint, TlsPolicy};
 use tidegate::event::{Bunch, EndpointId, EventKind, Gap, InstanceId, Record, Sample, TunnelState};
@@ -87,6 +89,8 @@ struct Seen {
     master_ids: Vec<String>,
     fingerprints: Vec<Fingerprint>,
     refuse: Option<Refused>,
+    /// Refused, but not before it is let go.
+    refuse_held: Option<Refused>,
     /// Of a refused bunch, so many records are kept.
     kept: usize,
     hold: Vec<tokio::sync::oneshot::Sender<()>>,
@@ -125,6 +129,14 @@ impl Handler<Append> for Probe {
         if let Some(refused) = seen.refuse {
             let kept = seen.kept;
             return Box::pin(async move { Err(Refusal { kept, reason: refused }) });
+        }
+        if let Some(reason) = seen.refuse_held {
+            let (held, release) = tokio::sync::oneshot::channel();
+            seen.hold.push(held);
+            return Box::pin(async move {
+                let _ = release.await;
+                Err(Refusal { kept: 0, reason })
+            });
         }
         seen.appended.extend(records(&bunch));
         if !seen.holding {
@@ -195,7 +207,7 @@ impl World {
         let addr = probe.clone().start();
         let (sender, state) = watch::channel(IngestState::default());
         let mut setup = IngestSetup {
-            backlog: Rc::default(),
+            backlog: Rc::new(Backlog::new(clock.monotonic())),
             endpoint: endpoint(),
             known: BTreeMap::new(),
             last_heard: None,
@@ -224,13 +236,13 @@ impl World {
     async fn send(&self, bytes: impl AsRef<[u8]>) {
         let feed = self.master.0.borrow().feeds.last().expect("a stream is open").clone();
         feed.send(Ok(Bytes::copy_from_slice(bytes.as_ref()))).expect("the stream is read");
-        tick().await;
+        until_read().await;
     }
 
     /// The newest stream ends cleanly.
     async fn end(&self) {
         self.master.0.borrow_mut().feeds.pop();
-        tick().await;
+        until_read().await;
     }
 
     fn connects(&self) -> usize {
@@ -257,6 +269,12 @@ impl World {
 
 async fn tick() {
     sleep(Duration::from_millis(1)).await;
+}
+
+/// What follows something else is read at the next of the moments at which all connections are read.
+async fn until_read() {
+    sleep(READ_SPACING).await;
+    tick().await;
 }
 
 async fn seconds(count: u64) {
@@ -533,7 +551,7 @@ async fn reporting(world: &World) {
     tick().await;
     for n in 1..=5 {
         world.send(event("update", &instance("aaaaaaaa", n))).await;
-        sleep(Duration::from_millis(4999)).await;
+        sleep(Duration::from_millis(4999) - READ_SPACING).await;
     }
 }
 
@@ -653,6 +671,26 @@ fn draining_waits_for_every_answer_and_closes_the_connection() {
         assert!(!world.actor.connected());
         seconds(120).await;
         assert_eq!(world.connects(), 1, "nobody connects any more");
+    });
+}
+
+/// The answer comes after the last chance to begin anew, so nothing but the end of the actor ends the outage.
+#[test]
+fn what_is_refused_while_it_drains_leaves_a_gap() {
+    on_paused_time(async {
+        let world = World::start(|_, _| ());
+        tick().await;
+        world.send(event("update", &instance("aaaaaaaa", 1))).await;
+        world.probe.0.borrow_mut().refuse_held = Some(Refused::JournalFull);
+        world.send(event("update", &instance("aaaaaaaa", 2))).await;
+        let drained = Box::pin(world.actor.send(Drain));
+        tick().await;
+        world.probe.0.borrow_mut().refuse_held = None;
+        world.probe.0.borrow_mut().hold.drain(..).for_each(|held| held.send(()).unwrap());
+        drained.await.unwrap();
+        assert_eq!(world.state().dropped, BTreeMap::from([("journal_full", 1)]));
+        let reasons: Vec<_> = world.gaps().iter().map(|gap| gap.reason.to_string()).collect();
+        assert_eq!(reasons, ["refused"]);
     });
 }
 

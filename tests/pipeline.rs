@@ -481,3 +481,59 @@ fn while_an_endpoint_is_purged_all_others_are_served_and_a_shutdown_is_orderly()
         assert_eq!(recorder.endpoints().await.len(), 1);
     });
 }
+
+#[test]
+fn what_waits_for_a_disk_that_stalls_is_bounded_in_bytes() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        world.blocking = Blocking::Inline(Arc::new(|job| Duration::from_secs(if job == "journal" { 3600 } else { 0 })));
+        let recorder = world.start().await;
+        let answers: Vec<_> = (0..64)
+            .map(|_| {
+                let mut bunch = Bunch::clone(&world.bunch(1));
+                let Record::Event(event) = &mut bunch.records[0] else { unreachable!("it holds an event") };
+                event.detail = Some("x".repeat(1 << 20).into());
+                recorder.actors.buffer.send(Append(Arc::new(bunch)))
+            })
+            .collect();
+        let answers = futures_util::future::join_all(answers).await;
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("the BufferActor runs")).collect();
+        let kept = answers.iter().take_while(|answer| answer.is_ok()).count();
+        assert_eq!(kept, 31, "32 MiB less what the records themselves take");
+        assert!(answers[kept..].iter().all(|answer| answer.is_err_and(|refusal| refusal.reason == Refused::JournalStalled)));
+    });
+}
+
+#[test]
+fn the_journal_keeps_its_bound_with_history_in_it_and_what_is_refused_is_not_counted() {
+    on_paused_time(|| async {
+        let bound = 64 << 10;
+        let mut settings = Settings::default();
+        settings.limits.journal_bytes_max = bound;
+        let mut world = World::new(settings);
+        let recorder = world.start().await;
+        world.database.set_down(Some("no connection"));
+        let mut accepted = 0;
+        for _ in 0..200 {
+            accepted += if world.inject(&recorder, 50).await.is_ok() { 50 } else { 0 };
+            pass(MINUTE).await;
+            assert!(world.disk.used_bytes() <= bound, "{} bytes", world.disk.used_bytes());
+        }
+        assert!(accepted > 500 && accepted < 5_000, "{accepted}");
+        world.database.set_down(None);
+        pass(61 * MINUTE).await;
+        // The first bunch tells that there is room again; from the next one on samples are counted.
+        for _ in 0..2 {
+            world.inject(&recorder, 50).await.expect("there is room again");
+        }
+        let summary = recorder.actors.pipeline.send(Shutdown).await.expect("it runs");
+        assert_eq!((summary.left_in_journal, summary.late.len()), (0, 0));
+        assert_eq!(world.stored_ids().len(), accepted + 100);
+        world.database.with_tables(|tables| {
+            let moved: u64 = tables.history[0].values().map(|row| row.row.delta.tcp_rx).sum();
+            assert_eq!(moved, (world.last_id as u64 - 1) * 10, "the counter's whole movement, refused or not");
+            assert!(tables.history[0].len() <= accepted / 50 + 3, "{} minutes", tables.history[0].len());
+        });
+        assert!(world.disk.names().iter().all(|name| !name.contains("00000")), "{:?}", world.disk.names());
+    });
+}

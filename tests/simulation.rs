@@ -1,5 +1,7 @@
 //! The simulation holds for a fixed set of seeds and for one that the commit gives, and it is the same on every machine.
 
+mod postgres;
+
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -66,6 +68,12 @@ fn a_fixed_set_of_seeds_holds_with_sqlite() {
     for seed in 101..=104 {
         holds(&small(seed, 3, Database::Sqlite));
     }
+}
+
+#[test]
+fn a_seed_holds_with_postgresql() {
+    let database = postgres::TestDatabase::postgres();
+    holds(&small(201, 3, Database::Url(database.url())));
 }
 
 /// Each commit tries something that was never tried before, and can be repeated: the first 8 bytes of its hash are the seed.

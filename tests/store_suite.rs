@@ -64,4 +64,7 @@ on_both_databases!(
     queries::a_range_of_time_goes_through_the_flushes,
     queries::flushes_and_gaps_are_paged_newest_first,
     queries::sizes_are_told_table_by_table,
+    queries::a_chart_is_what_is_stored_and_what_waits,
+    queries::traffic_is_summed_by_day_month_and_cycle,
+    queries::an_export_pages_through_everything_once,
 );

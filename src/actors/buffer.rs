@@ -26,12 +26,13 @@ use tokio::time::Instant;
 pub use self::history::{AddWaitingHistory, HistoryScope, StoreHistory, WaitingHistory};
 pub use self::journal::Close;
 pub use self::read::ReadBuffered;
-pub use self::receive::{Append, Refusal, Refused, STALLED_EVENTS_MAX};
+use self::receive::Unanswered;
+pub use self::receive::{Append, Refusal, Refused, STALLED_BYTES_MAX};
 use self::requests::Waiter;
 pub use self::requests::{Drain, FlushAnswer, FlushNow};
 use super::cache::CacheState;
 use super::flush::{CommitEvents, CommitHistory, FlushState, TryNow};
-use super::history_worker::CutWindows;
+use super::history_worker::{CutWindows, Refusing};
 use crate::blocking::Blocking;
 use crate::boundary::Schedule;
 use crate::buffering::{Buffer, RecoveredBatch};
@@ -115,6 +116,8 @@ pub struct Downstream {
     pub try_now: Recipient<TryNow>,
     /// HistoryWorkerActor: hand over what is closed.
     pub cut_windows: Recipient<CutWindows>,
+    /// HistoryWorkerActor: events are refused, or accepted again.
+    pub refusing: Recipient<Refusing>,
 }
 
 /// See the module.
@@ -135,8 +138,10 @@ pub struct BufferActor {
     items: Vec<Item>,
     /// Records in `items` and in the running job.
     unwritten_events: usize,
+    /// Their memory.
+    unwritten_bytes: usize,
     /// Replies owed for bunches, in the order of their items.
-    acks: VecDeque<(usize, oneshot::Sender<Result<(), Refusal>>)>,
+    acks: VecDeque<Unanswered>,
     history_acks: VecDeque<oneshot::Sender<()>>,
     /// Rows of batches that the journal has not written yet, in order.
     history_unwritten: VecDeque<(EventId, Vec<HistoryRow>)>,
@@ -158,6 +163,8 @@ pub struct BufferActor {
     windows_asked: bool,
     /// The last records were refused for want of room.
     short_of_room: bool,
+    /// The last records were refused, for whatever reason.
+    refusing: bool,
     boundary_timer: Option<SpawnHandle>,
     /// What the wall clock will show if nobody steps it: wall time minus monotonic time, in microseconds.
     clock_offset: i64,
@@ -211,6 +218,7 @@ impl BufferActor {
             writer: Some(writer),
             items: Vec::new(),
             unwritten_events: 0,
+            unwritten_bytes: 0,
             acks: VecDeque::new(),
             history_acks: VecDeque::new(),
             history_unwritten: VecDeque::new(),
@@ -228,6 +236,7 @@ impl BufferActor {
             history_durable,
             windows_asked: false,
             short_of_room: false,
+            refusing: false,
             boundary_timer: None,
             clock_offset: 0,
             started: now,

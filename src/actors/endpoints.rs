@@ -129,7 +129,8 @@ impl EndpointsActor {
     /// An actor that follows the endpoints it is given, as soon as it is started.
     #[must_use]
     pub fn new(setup: EndpointsSetup) -> Self {
-        Self { setup, followed: BTreeMap::new(), backlog: Rc::default(), stopping: false }
+        let backlog = Rc::new(Backlog::new(setup.clock.monotonic()));
+        Self { setup, followed: BTreeMap::new(), backlog, stopping: false }
     }
 
     fn follow(&mut self, ctx: &mut Context<Self>, endpoint: Endpoint) {

@@ -41,6 +41,12 @@ pub struct CutWindows {
     pub open: bool,
 }
 
+/// Events are refused from now on, or accepted again. Sent by the BufferActor. What is refused is not counted: counters are
+/// cumulative, so the first sample after it brings what was moved meanwhile.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Refusing(pub bool);
+
 /// Close the windows of a removed endpoint and forget its counters. Sent by the EndpointsActor.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -66,6 +72,8 @@ pub struct HistoryWorkerActor {
     add_waiting: Recipient<AddWaitingHistory>,
     /// A replay: a live endpoint must not go on counting from where a capture ended.
     is_replay: bool,
+    /// See [`Refusing`].
+    refusing: bool,
 }
 
 impl HistoryWorkerActor {
@@ -79,7 +87,7 @@ impl HistoryWorkerActor {
         add_waiting: Recipient<AddWaitingHistory>,
         is_replay: bool,
     ) -> Self {
-        Self { histories, clock, ids, buffer, add_waiting, is_replay }
+        Self { histories, clock, ids, buffer, add_waiting, is_replay, refusing: false }
     }
 
     fn cut(&mut self, cause: FlushCause, open: bool) -> actix::dev::RecipientRequest<StoreHistory> {
@@ -125,7 +133,7 @@ impl Handler<Observe> for HistoryWorkerActor {
 
     fn handle(&mut self, Observe(bunch): Observe, ctx: &mut Self::Context) {
         for record in &bunch.records {
-            self.histories.observe(record);
+            if self.refusing { self.histories.skip(record) } else { self.histories.observe(record) }
         }
         self.cut_if_many(ctx);
     }
@@ -155,6 +163,14 @@ impl Handler<ReadWaiting> for HistoryWorkerActor {
         let completed = self.add_waiting.send(AddWaitingHistory { scope, waiting });
         // Without the BufferActor the recorder is stopping.
         Box::pin(async { completed.await.unwrap_or(as_it_is) })
+    }
+}
+
+impl Handler<Refusing> for HistoryWorkerActor {
+    type Result = ();
+
+    fn handle(&mut self, Refusing(refusing): Refusing, _: &mut Self::Context) -> Self::Result {
+        self.refusing = refusing;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The actors, one file each. All run on one arbiter: what is sent in one step arrives in the order of sending.
 
+pub mod alerts;
 pub mod buffer;
 pub mod cache;
 pub mod endpoints;

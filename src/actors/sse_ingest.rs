@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::check::Question;
 use self::pieces::Pieces;
-pub use self::pieces::{Backlog, PIECES_BYTES_MAX, PIECES_MAX};
+pub use self::pieces::{Backlog, PIECES_BYTES_MAX, PIECES_MAX, READ_SPACING};
 use super::buffer::{Append, Refusal};
 use super::cache::{Apply, SetHealth};
 use super::endpoints::{CertificateSeen, Identified, KeyRotated};
@@ -167,6 +167,8 @@ pub struct SseIngestActor {
     acks: Option<mpsc::UnboundedSender<Pending>>,
     acks_awaited: usize,
     draining: Vec<oneshot::Sender<()>>,
+    /// What was refused last has become a gap, with which this actor ends.
+    last_gap_sent: bool,
 }
 
 /// A bunch that the BufferActor has not answered.
@@ -221,6 +223,7 @@ impl SseIngestActor {
             acks: None,
             acks_awaited: 0,
             draining: Vec::new(),
+            last_gap_sent: false,
         }
     }
 
@@ -273,12 +276,12 @@ impl SseIngestActor {
     }
 
     fn append(&mut self, bunch: Arc<Bunch>) {
-        let records = bunch.records.len();
+        let bytes = bunch.memory_bytes();
         let answer = self.downstream.buffer.clone().send(Append(Arc::clone(&bunch)));
         if let Some(acks) = &self.acks
             && acks.send(Pending { bunch, answer }).is_ok()
         {
-            self.backlog.add(records);
+            self.backlog.add(bytes);
             self.acks_awaited += 1;
         }
     }
@@ -323,7 +326,15 @@ impl SseIngestActor {
     }
 
     fn stop_if_drained(&mut self, ctx: &mut Context<Self>) {
-        if !self.draining.is_empty() && self.acks_awaited == 0 {
+        if self.draining.is_empty() || self.acks_awaited > 0 {
+            return;
+        }
+        if !std::mem::replace(&mut self.last_gap_sent, true) {
+            // What was refused last would be a silent hole: no event comes any more that would end it.
+            let gaps = self.outage.accepted(self.endpoint.id, self.clock.wall());
+            self.append_gaps(gaps);
+        }
+        if self.acks_awaited == 0 {
             ctx.stop();
         }
     }
@@ -388,7 +399,7 @@ impl StreamHandler<Pieces> for SseIngestActor {
 impl StreamHandler<Acknowledged> for SseIngestActor {
     fn handle(&mut self, Acknowledged { bunch, answer }: Acknowledged, ctx: &mut Self::Context) {
         self.acks_awaited -= 1;
-        self.backlog.remove(bunch.records.len());
+        self.backlog.remove(bunch.memory_bytes());
         let events = |records: &[Record]| records.iter().filter(|record| matches!(record, Record::Event(_))).count() as u64;
         let name = &self.endpoint.name;
         let (kept, reason) = match answer {
@@ -447,9 +458,6 @@ impl Handler<Drain> for SseIngestActor {
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
         let (done, waiting) = oneshot::channel();
         self.draining.push(done);
-        // What was refused last would be a silent hole: no event comes any more that would end it.
-        let gaps = self.outage.accepted(self.endpoint.id, self.clock.wall());
-        self.append_gaps(gaps);
         self.close(ctx);
         self.stop_if_drained(ctx);
         Box::pin(async move {

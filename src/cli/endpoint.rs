@@ -1,5 +1,7 @@
 //! `tidegate endpoint ...`.
 
+mod probe;
+
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -89,6 +91,14 @@ enum Action {
     /// Accepts the changed certificate of a master that is pinned
     #[command(after_help = "The next certificate that the master shows is kept.\n\nExample:\n  tidegate endpoint trust tokyo")]
     Trust(Name),
+
+    /// Tries step by step whether a master can be followed, and says what to do about the first step that fails
+    #[command(
+        after_help = "With a NAME its stored address, key and policy are used; with a URL those given here, and no recorder \
+                      is needed.\n\nExamples:\n  tidegate endpoint probe tokyo\n  \
+                      tidegate endpoint probe https://10.0.0.6:9090/api --tls pin --api-key-file key.txt"
+    )]
+    Probe(probe::Probe),
 }
 
 #[derive(Debug, clap::Args)]
@@ -177,6 +187,7 @@ impl Endpoint {
                 let endpoints = Place::find(config).await.endpoints().await?;
                 if output.json { output::json(&Endpoints { endpoints }) } else { list(&endpoints) }
             }
+            Action::Probe(probe) => return probe.execute(config).await,
             Action::Remove { name, purge, yes, output } => return remove(config, &name, purge, yes, output).await,
             Action::Pause(Name { name, output }) => {
                 let change = EndpointChange { paused: Some(true), ..EndpointChange::default() };

@@ -11,7 +11,10 @@ mod demo;
 mod endpoint;
 mod events;
 pub mod exit;
+mod export;
 mod flush;
+mod history;
+mod import;
 pub mod logging;
 mod migrate;
 pub mod output;
@@ -23,6 +26,7 @@ mod run;
 mod signals;
 mod simulate;
 mod stats;
+mod traffic;
 mod tunnels;
 
 use std::path::PathBuf;
@@ -82,10 +86,18 @@ enum Command {
     Tunnels(tunnels::Tunnels),
     /// Shows events, newest first
     Events(events::Events),
+    /// Shows what a tunnel, an endpoint or the fleet did, step by step
+    History(history::History),
+    /// Adds up today's, this month's and this billing cycle's traffic
+    Traffic(traffic::Traffic),
+    /// Writes stored events or history as CSV or JSON lines
+    Export(export::Export),
     /// Writes what is buffered to the database, now
     Flush(flush::Flush),
     /// Feeds recorded streams through the same path as live ones
     Replay(replay::Replay),
+    /// Brings endpoints, tunnels and history from another program
+    Import(import::Import),
     /// Copies the database into a file, also while it is recorded to
     Backup(backup::Backup),
     /// Makes a backup the database again
@@ -139,8 +151,12 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Endpoint(command) => command.execute(&config).await,
         Command::Tunnels(command) => command.execute(&config).await,
         Command::Events(command) => command.execute(&config).await,
+        Command::History(command) => command.execute(&config).await,
+        Command::Traffic(command) => command.execute(&config).await,
+        Command::Export(command) => command.execute(&config).await,
         Command::Flush(command) => command.execute(&config).await,
         Command::Replay(command) => command.execute(&config).await,
+        Command::Import(command) => command.execute(&config).await,
         Command::Backup(command) => command.execute(&config).await,
         Command::Restore(command) => command.execute(&config).await,
         Command::Simulate(command) => command.execute(),

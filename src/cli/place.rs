@@ -88,7 +88,7 @@ impl<'a> Place<'a> {
             Self::Recorder(client) => Ok(client.call(Method::GET, "/api/v1/stats", None).await?.success()?),
             Self::Database { config, why } => {
                 mention(why);
-                let endpoints = database::reader(&config.database)?.endpoints()?.into_iter().map(stored_endpoint).collect();
+                let endpoints = database::reader(&config.database)?.endpoints()?.into_iter().map(stats_of_stored).collect();
                 Ok(Stats {
                     optimized_storage: OptimizedStorage {
                         max_buffer_size: config.storage.max_buffer_size as u64,
@@ -222,6 +222,11 @@ fn open(config: &Config, why: &ClientError) -> Result<Box<dyn Store>, Failure> {
     })
 }
 
+/// An endpoint as it is stored, with its key, where no recorder runs.
+pub(super) fn stored_endpoint(config: &Config, why: &ClientError, name: &str) -> Result<Endpoint, Failure> {
+    stored(open(config, why)?.as_mut(), name)
+}
+
 fn stored(store: &mut dyn Store, name: &str) -> Result<Endpoint, Failure> {
     let endpoints = store.load()?.endpoints;
     let found = endpoints.into_iter().map(|(endpoint, _)| endpoint).find(|endpoint| endpoint.name == name);
@@ -248,7 +253,7 @@ fn document(endpoint: &Endpoint) -> EndpointDocument {
     }
 }
 
-fn stored_endpoint(endpoint: EndpointDocument) -> EndpointStats {
+fn stats_of_stored(endpoint: EndpointDocument) -> EndpointStats {
     EndpointStats {
         name: endpoint.name,
         status: endpoint.status,

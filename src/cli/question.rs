@@ -9,17 +9,28 @@ use super::exit::{ExitCode, Failure};
 use super::output;
 use super::place::Place;
 use super::{address, database};
+use crate::actors::buffer::WaitingHistory;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::query::QueryError;
 use crate::query::buffered::Buffered;
+use crate::query::calendar::Periods;
 use crate::query::events::{self, EventQuery, EventQuestion};
+use crate::query::export::{self, ExportQuery};
+use crate::query::history::{self, HistoryQuery, HistoryQuestion};
+use crate::query::traffic::{self, TrafficQuery};
 
 /// A question that routes and commands share.
 #[derive(Clone, Debug)]
 pub enum Question {
     /// `GET /api/v1/events`.
     Events(EventQuery),
+    /// `GET /api/v1/history`.
+    History(HistoryQuery),
+    /// `GET /api/v1/traffic`.
+    Traffic(TrafficQuery),
+    /// `GET /api/v1/export`.
+    Export(ExportQuery),
 }
 
 impl Question {
@@ -27,6 +38,9 @@ impl Question {
     fn path(&self) -> String {
         match self {
             Self::Events(query) => format!("/api/v1/events?{}", encoded(query)),
+            Self::History(query) => format!("/api/v1/history?{}", encoded(query)),
+            Self::Traffic(query) => format!("/api/v1/traffic?{}", encoded(query)),
+            Self::Export(query) => format!("/api/v1/export?{}", encoded(query)),
         }
     }
 
@@ -41,6 +55,16 @@ impl Question {
                 let question = EventQuestion::new(query.clone(), now, zone)?;
                 document(&events::answer(reader, &question, &Buffered::default())?)
             }
+            // Where nothing waits in memory, nothing can have been committed meanwhile.
+            Self::History(query) => {
+                let question = HistoryQuestion::new(query.clone(), now, zone, &config.retention)?;
+                document(&history::answer(reader, &question, &WaitingHistory::default())?)
+            }
+            Self::Traffic(query) => {
+                let periods = Periods::at(now, zone, config.billing_start_day);
+                document(&traffic::answer(reader, query, &WaitingHistory::default(), &periods, zone)?)
+            }
+            Self::Export(query) => document(&export::answer(reader, query, now, zone)?),
         }
     }
 }

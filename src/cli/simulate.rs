@@ -44,7 +44,7 @@ pub(super) struct Simulate {
     /// sqlite (a file for the run), memory, or the URL of an empty database
     #[arg(long, default_value = "sqlite", value_name = "DATABASE")]
     database: Database,
-    /// Consecutive seeds; stops at the first failure
+    /// Consecutive seeds; stops at the first failure. With sqlite or memory only
     #[arg(long, default_value_t = 1, value_name = "R")]
     runs: u64,
     /// Writes a line for each thing that was observed (of the last run)
@@ -60,6 +60,11 @@ impl Simulate {
         let days_are_usable = self.days.is_finite() && self.days > 0.0 && self.days < 40_000.0;
         if !days_are_usable || self.endpoints == 0 || self.runs == 0 {
             return Err(Failure::usage("--days, --endpoints and --runs must be above 0, and --days below 40000"));
+        }
+        if self.runs > 1 && matches!(self.database, Database::Url(_)) {
+            return Err(Failure::usage(
+                "--runs takes several seeds, and a database that a URL names is empty for one only; give sqlite or memory",
+            ));
         }
         let mut reports = Vec::new();
         for seed in (self.seed..).take(usize::try_from(self.runs).unwrap_or(usize::MAX)) {

@@ -223,6 +223,68 @@ pub const KEYS: &[Key] = &[
         help: "first day of a billing cycle; the last day of months that are shorter",
     },
     Key {
+        name: "alerts.endpoint_offline",
+        default: Some("2m"),
+        kind: Kind::Duration { min: SECOND, max: DAY, words: &["off"] },
+        help: "how long a master must be offline before people are told",
+    },
+    Key {
+        name: "alerts.tunnel_error",
+        default: Some("1m"),
+        kind: Kind::Duration { min: SECOND, max: DAY, words: &["off"] },
+        help: "how long a tunnel must be in error before people are told",
+    },
+    Key {
+        name: "alerts.flush_overdue",
+        default: Some("1m"),
+        kind: Kind::Duration { min: SECOND, max: DAY, words: &["off"] },
+        help: "how long a flush must be overdue before people are told; it is from a minute after its boundary on",
+    },
+    Key {
+        name: "alerts.journal_full",
+        default: Some("1m"),
+        kind: Kind::Duration { min: SECOND, max: DAY, words: &["off"] },
+        help: "how long the journal must be above its share before people are told",
+    },
+    Key {
+        name: "alerts.journal_percent",
+        default: Some("80"),
+        kind: Kind::Count { min: 1, max: 100 },
+        help: "that share, in percent of journal.max_bytes",
+    },
+    Key {
+        name: "alerts.webhook_url",
+        default: None,
+        kind: Kind::Secret("an http or https URL without user-info"),
+        help: "where alerts are posted as JSON",
+    },
+    Key {
+        name: "alerts.webhook_template",
+        default: None,
+        kind: Kind::Text(
+            "a JSON object or list whose texts may hold {{title}}, {{text}}, {{time}}, {{state}}, {{began}}, {{ended}}",
+        ),
+        help: "the body for the webhook, where it wants one of its own form",
+    },
+    Key {
+        name: "alerts.telegram_token",
+        default: None,
+        kind: Kind::Secret("the token of a bot, as BotFather gives it"),
+        help: "bot that sends alerts to alerts.telegram_chat",
+    },
+    Key {
+        name: "alerts.telegram_chat",
+        default: None,
+        kind: Kind::Text("the number of a chat, or @NAME of a channel"),
+        help: "chat that alerts go to",
+    },
+    Key {
+        name: "alerts.telegram_api",
+        default: Some("https://api.telegram.org"),
+        kind: Kind::Text("an http or https URL"),
+        help: "Telegram's API, or a proxy of it",
+    },
+    Key {
         name: "node",
         default: Some("0"),
         kind: Kind::Count { min: 0, max: NODE_MAX },

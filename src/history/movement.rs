@@ -8,24 +8,24 @@ use crate::event::Counters;
 
 /// What is known of a tunnel's counters beside their last values.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Before {
+pub(crate) struct Before {
     /// The last values.
-    pub(super) counters: Counters,
+    pub(crate) counters: Counters,
     /// What they were before a fall that the very next figures may undo.
-    pub(super) fall: Option<Counters>,
+    pub(crate) fall: Option<Counters>,
     /// Resets last at this master (v1.8.2 and later).
-    pub(super) resets_last: bool,
+    pub(crate) resets_last: bool,
 }
 
 /// What a step counts, and what is special about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Step {
+pub(crate) struct Step {
     /// Bytes moved, by counter.
-    pub(super) counted: Counters,
+    pub(crate) counted: Counters,
     /// As in `counter_events.kind`; `None` for plain growth.
-    pub(super) kind: Option<&'static str>,
+    pub(crate) kind: Option<&'static str>,
     /// What the very next figures may go back to.
-    pub(super) fall: Option<Counters>,
+    pub(crate) fall: Option<Counters>,
 }
 
 pub(super) const RESET: &str = "reset";
@@ -34,7 +34,7 @@ pub(super) const FALL_BACK: &str = "fall_back";
 pub(super) const FALL_UNKNOWN: &str = "fall_unknown";
 
 /// The step from `before` to the counters `after`.
-pub(super) fn step(before: Before, after: Counters) -> Step {
+pub(crate) fn step(before: Before, after: Counters) -> Step {
     if let Some(fall) = before.fall.filter(|fall| *fall != Counters::default())
         && let Some(counted) = growth(fall, after)
     {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{EndpointId, InstanceConfig};
+use crate::event::{EndpointId, InstanceConfig, TunnelKey};
 
 /// Whose total a row counts in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +75,14 @@ impl Clients {
         let here = clients.is_some_and(|clients| clients.contains_key(&endpoint));
         InTotals { endpoint: !here, fleet: clients.is_none() }
     }
+}
+
+/// Whose totals these tunnels count in, with all of them followed.
+pub fn in_totals<'a>(tunnels: impl Iterator<Item = (&'a TunnelKey, &'a InstanceConfig)>) -> BTreeMap<TunnelKey, InTotals> {
+    let ends: BTreeMap<&TunnelKey, Option<End>> = tunnels.map(|(tunnel, config)| (tunnel, End::of(config))).collect();
+    let mut clients = Clients::default();
+    ends.iter().for_each(|(tunnel, end)| clients.add(tunnel.endpoint, end.as_ref()));
+    ends.into_iter().map(|(tunnel, end)| (tunnel.clone(), clients.in_totals(tunnel.endpoint, end.as_ref()))).collect()
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ struct Inner {
     clock: SharedClock,
     timezone: Tz,
     retention: RetentionConfig,
+    billing_start_day: u8,
     journal_max_bytes: u64,
     measured: Mutex<Option<Measured>>,
 }
@@ -49,6 +50,7 @@ impl Archive {
             clock: Arc::new(SystemClock),
             timezone: config.storage.timezone,
             retention: config.retention.clone(),
+            billing_start_day: config.billing_start_day,
             journal_max_bytes: config.journal.max_bytes,
             measured: Mutex::default(),
         }))
@@ -68,6 +70,16 @@ impl Archive {
     /// `storage.timezone`.
     pub(super) fn timezone(&self) -> Tz {
         self.0.timezone
+    }
+
+    /// `retention.*`.
+    pub(super) fn retention(&self) -> &RetentionConfig {
+        &self.0.retention
+    }
+
+    /// `billing.start_day`.
+    pub(super) fn billing_start_day(&self) -> u8 {
+        self.0.billing_start_day
     }
 
     /// Reads from the database; see [`ReadPool::read`].

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::fake::{Fake, KEY, ask, store, with_endpoint};
+use crate::actors::buffer::WaitingHistory;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::endpoint::{ApiKey, TlsPolicy};
-use crate::event::{EndpointId, Event, EventKind, Gap, InstanceId, Record, Sample};
+use crate::event::{Counters, EndpointId, Event, EventKind, Gap, InstanceId, Record, Sample, TunnelKey};
+use crate::history::InTotals;
+use crate::history::figures::Figures;
 use crate::id::{EventId, IdGenerator};
 use crate::redact::Redacted;
-use crate::store::{EventBatch, FlushCause, FlushInfo, NewEndpoint, Store};
+use crate::store::{EventBatch, FlushCause, FlushInfo, HistoryBatch, HistoryRow, NewEndpoint, Store};
 
 /// Events and gaps of an endpoint `tokyo`, received one second after the other, the last one a second ago.
 struct Written {
@@ -154,6 +157,18 @@ async fn what_cannot_be_asked_is_a_problem_and_says_why() {
         ("/api/v1/flushes?before=0", 400, "no id"),
         ("/api/v1/gaps?tunnel=paris/a", 404, "no endpoint named"),
         ("/api/v1/storage?x=1", 400, "unknown field"),
+        ("/api/v1/history?step=5m", 400, "step is one of"),
+        ("/api/v1/history?since=60d&step=1m", 400, "the most"),
+        ("/api/v1/history?since=99999y&step=1h", 400, "the most"),
+        ("/api/v1/history?tunnel=tokyo/cccc0000", 404, "no history of one"),
+        ("/api/v1/history?tunnel=tokyo/a&endpoint=tokyo", 400, "not both"),
+        ("/api/v1/history?since=2030-01-01", 400, "nothing is between"),
+        ("/api/v1/traffic?by=colour", 400, "unknown variant"),
+        ("/api/v1/traffic?endpoint=paris", 404, "no endpoint named"),
+        ("/api/v1/traffic?by=fleet&endpoint=tokyo", 400, "of all endpoints"),
+        ("/api/v1/export", 400, "missing field"),
+        ("/api/v1/export?what=minutes&cursor=a:b", 400, "`cursor` is none"),
+        ("/api/v1/export?what=minutes&limit=0", 400, "1 to"),
         (&format!("/api/v1/events?since={long}"), 400, "no since"),
         (&format!("/api/v1/events?tunnel=tokyo/{long}"), 400, "ENDPOINT/INSTANCE_ID"),
     ] {
@@ -194,10 +209,83 @@ async fn flushes_gaps_and_sizes_are_those_of_the_database() {
     assert!(table["oldest"].is_string() && table["bytes"].as_u64() >= Some(4_096));
 }
 
+/// A minute of a tunnel of `tokyo`, so many minutes ago.
+fn minute(instance: &str, ago: i64, bytes: u64) -> HistoryRow {
+    let figures = Figures {
+        delta: Counters { tcp_rx: bytes, ..Counters::default() },
+        covered_ms: 60_000,
+        record_count: 12,
+        expected_count: 12,
+        ..Figures::default()
+    };
+    let minute = Timestamp(SystemClock.wall().minute().0 - ago * Timestamp::MINUTE);
+    let tunnel = TunnelKey { endpoint: EndpointId(1), instance: InstanceId::from(instance) };
+    HistoryRow { tunnel, minute, figures, in_totals: InTotals::BOTH }
+}
+
+fn commit(id: i64, rows: Vec<HistoryRow>) {
+    let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: Timestamp(0) };
+    let (id, through) = (EventId(id), EventId(0));
+    let batch = HistoryBatch { id, info, through, rows, counter_events: Vec::new(), states: Vec::new(), accounts: Vec::new() };
+    store().commit_history(&batch).unwrap();
+}
+
+fn sum(chart: &Value) -> u64 {
+    chart["columns"]["in"].as_array().unwrap().iter().filter_map(Value::as_u64).sum()
+}
+
+#[actix_rt::test]
+async fn a_chart_holds_what_waits_in_the_recorder_once() {
+    let fake = with_endpoint().await;
+    let _ = stored_examples();
+    commit(5, vec![minute("aaaa0000", 30, 100)]);
+    let waiting = |as_of| WaitingHistory {
+        counting: vec![minute("aaaa0000", 2, 1)],
+        batches: vec![(EventId(6), vec![minute("aaaa0000", 20, 10), minute("bbbb0000", 20, 1_000)])],
+        missing: 3,
+        as_of: EventId(as_of),
+    };
+    fake.0.lock().unwrap().waiting = vec![waiting(7)];
+    let ask_chart = async |query: &str| ask(&fake, "GET", &format!("/api/v1/history?{query}"), None).await.2;
+    let chart = ask_chart("tunnel=tokyo/aaaa0000").await;
+    assert_eq!((sum(&chart), &chart["in_journal_only"], &chart["step_s"]), (111, &json!(3), &json!(60)));
+    assert_eq!(sum(&ask_chart("endpoint=tokyo&since=3d").await), 1_111);
+    assert_eq!(sum(&ask_chart("step=1d").await), 1_111);
+    // The batch is committed while the recorder says that it waits: it counts once.
+    commit(6, vec![minute("aaaa0000", 20, 10), minute("bbbb0000", 20, 1_000)]);
+    assert_eq!(sum(&ask_chart("").await), 1_111);
+    // What was counting is committed before the database is read: the recorder is asked anew.
+    commit(8, vec![minute("aaaa0000", 2, 1)]);
+    fake.0.lock().unwrap().waiting = vec![WaitingHistory { as_of: EventId(9), ..WaitingHistory::default() }, waiting(7)];
+    assert_eq!(sum(&ask_chart("").await), 1_111);
+    // A recorder that never knows of what is committed is no reason to ask for ever.
+    fake.0.lock().unwrap().waiting = vec![waiting(7)];
+    assert_eq!(ask(&fake, "GET", "/api/v1/history", None).await.0, 503);
+    assert_eq!(ask(&fake, "GET", "/api/v1/traffic", None).await.0, 503);
+}
+
+#[actix_rt::test]
+async fn traffic_has_a_row_for_each_and_periods_of_the_zone() {
+    let fake = with_endpoint().await;
+    let _ = stored_examples();
+    commit(5, vec![minute("aaaa0000", 0, 100), minute("bbbb0000", 0, 1)]);
+    fake.0.lock().unwrap().waiting =
+        vec![WaitingHistory { counting: vec![minute("aaaa0000", 0, 10)], as_of: EventId(6), ..WaitingHistory::default() }];
+    let sums = async |query: &str| ask(&fake, "GET", &format!("/api/v1/traffic?{query}"), None).await.2;
+    let fleet = sums("").await;
+    assert_eq!((&fleet["rows"][0]["today"]["in"], &fleet["rows"][0]["endpoint"]), (&json!(111), &Value::Null));
+    assert_eq!(fleet["timezone"], json!("UTC"));
+    let tunnels = sums("by=tunnel&endpoint=tokyo").await;
+    let row = |n: usize| (tunnels["rows"][n]["instance_id"].clone(), tunnels["rows"][n]["month"]["in"].clone());
+    assert_eq!([row(0), row(1)], [(json!("aaaa0000"), json!(110)), (json!("bbbb0000"), json!(1))]);
+    assert_eq!(sums("endpoint=tokyo").await["rows"][0]["cycle"]["in"], json!(111));
+}
+
 #[actix_rt::test]
 async fn without_a_database_the_answer_is_503_and_says_why() {
     let fake = with_endpoint().await;
-    for path in ["/api/v1/events", "/api/v1/flushes", "/api/v1/gaps", "/api/v1/storage"] {
+    for path in ["events", "flushes", "gaps", "storage", "history", "traffic", "export?what=days"] {
+        let path = &format!("/api/v1/{path}");
         let (status, _, problem) = ask(&fake, "GET", path, None).await;
         assert_eq!(status, 503, "{path}");
         assert!(problem["detail"].as_str().unwrap().contains("no database"), "{path}: {problem}");

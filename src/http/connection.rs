@@ -16,6 +16,21 @@ const UNTAKEN_MAX: Duration = Duration::from_secs(30);
 /// Idle time after which it is asked whether the client is there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
+/// File descriptors that are wanted: two for each connection of the server, one for each master, the database and the journal.
+const DESCRIPTORS: u64 = 8_192;
+
+/// Asks the system for as many file descriptors as may be needed; many systems give 1,024 and allow more.
+pub(super) fn raise_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS));
+    if current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
+    {
+        debug!("http: the limit of file descriptors stays at {current:?}: {error}");
+    }
+}
+
 /// A second handle of a connection's socket: with it the connection can be ended while the server waits to write to it.
 struct Handle(Option<Arc<Socket>>);
 

@@ -10,6 +10,8 @@ use crate::config::tls_policy;
 use crate::endpoint::{ApiKey, EndpointStatus, TlsPolicy, valid_name};
 use crate::event::{InstanceId, TunnelState};
 use crate::store::{EndpointChange, NewEndpoint};
+use crate::transport::Target;
+use crate::transport::probe::Step;
 
 /// `GET /api/v1/endpoints`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -294,4 +296,134 @@ fn api_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ApiKey>,
 /// Tells `null` from absent.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<bool>>, D::Error> {
     Option::<bool>::deserialize(deserializer).map(Some)
+}
+
+/// Answer of a probe: `POST /api/v1/probe`, `POST /api/v1/endpoints/{name}/probe`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Probed {
+    /// The steps in order, up to the first that failed.
+    pub steps: Vec<ProbeStep>,
+    /// Whether all went well.
+    pub ok: bool,
+}
+
+/// One step of a probe.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ProbeStep {
+    /// `name`, `tcp`, `tls` (https only), `head`, `key`, `path`, `version` or `event`.
+    pub step: String,
+    /// Whether it went well.
+    pub ok: bool,
+    /// How long it took, in milliseconds.
+    pub ms: f64,
+    /// What was found.
+    pub detail: String,
+    /// What to do; empty if it went well.
+    pub advice: String,
+}
+
+impl From<&[Step]> for Probed {
+    fn from(steps: &[Step]) -> Self {
+        let step = |step: &Step| ProbeStep {
+            step: step.name.as_str().to_owned(),
+            ok: step.ok,
+            ms: (step.took.as_secs_f64() * 1e6).round() / 1e3,
+            detail: step.detail.clone(),
+            advice: step.advice.clone(),
+        };
+        Self { ok: steps.iter().all(|step| step.ok), steps: steps.iter().map(step).collect() }
+    }
+}
+
+/// Body of `POST /api/v1/probe`: an endpoint that need not exist.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeRequest {
+    /// Address with prefix.
+    pub url: String,
+    /// The master's key; absent or empty where it asks for none.
+    #[serde(default, deserialize_with = "api_key")]
+    #[schema(value_type = Option<String>, write_only)]
+    pub api_key: Option<ApiKey>,
+    /// `verify`, `pin` or `insecure`.
+    pub tls: Option<String>,
+    /// Fingerprint, with `pin`.
+    pub pin: Option<String>,
+    /// File with roots on the recorder's machine, with `verify`.
+    pub ca: Option<String>,
+}
+
+impl ProbeRequest {
+    /// What is to be tried.
+    ///
+    /// # Errors
+    /// What is wrong, as a sentence.
+    pub fn check(self) -> Result<Target, String> {
+        Ok(Target {
+            url: self.url.parse().map_err(|error: crate::endpoint::EndpointError| error.to_string())?,
+            api_key: self.api_key.unwrap_or_else(|| ApiKey::new("")),
+            tls: tls_policy(self.tls.as_deref(), self.pin.as_deref(), self.ca.as_deref())?.unwrap_or_default(),
+        })
+    }
+}
+
+/// `GET /api/v1/alerts`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Alerts {
+    /// What was found wrong and is not over.
+    pub active: Vec<AlertDocument>,
+    /// The channels that are configured.
+    pub channels: Vec<ChannelDocument>,
+}
+
+/// An alert that is not over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AlertDocument {
+    /// `endpoint_offline`, `tunnel_error`, `flush_overdue` or `journal_full`.
+    pub kind: String,
+    /// The endpoint that it concerns; `null` if it concerns the recorder.
+    pub endpoint: Option<String>,
+    /// The tunnel there; `null` if it concerns all of it.
+    pub instance_id: Option<String>,
+    /// Since when it has held; RFC 3339.
+    pub since: String,
+    /// For people.
+    pub text: String,
+}
+
+/// How a channel does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChannelDocument {
+    /// `webhook` or `telegram`.
+    pub channel: String,
+    /// Messages that wait to be sent.
+    pub waiting: u64,
+    /// Messages that were taken.
+    pub sent: u64,
+    /// Tries that failed.
+    pub failures: u64,
+    /// Messages that were given up after many tries, or for newer ones.
+    pub given_up: u64,
+    /// Why the last try failed; `null` after one that did not.
+    pub last_error: Option<String>,
+    /// When the last message was taken; RFC 3339.
+    pub last_sent: Option<String>,
+}
+
+/// `POST /api/v1/alerts/test`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AlertsTested {
+    /// Each channel.
+    pub channels: Vec<ChannelTested>,
+}
+
+/// How the test went on a channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChannelTested {
+    /// `webhook` or `telegram`.
+    pub channel: String,
+    /// Whether the message was taken.
+    pub ok: bool,
+    /// Why not.
+    pub error: Option<String>,
 }

@@ -14,15 +14,18 @@ use super::guard::{self, Guard};
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::{routes, server};
-use crate::actors::buffer::FlushAnswer;
+use crate::actors::alerts::{AlertsState, TestedChannels};
+use crate::actors::buffer::{FlushAnswer, WaitingHistory};
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::actors::sse_ingest::IngestState;
+use crate::alerts::{Active, Channel, ChannelState, Condition};
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::{Config, Sources, Token};
 use crate::endpoint::{Endpoint, EndpointHealth};
 use crate::event::{EndpointId, InstanceId, Record, Sample, TunnelKey, TunnelState};
 use crate::id::EventId;
 use crate::live::Delta;
+use crate::query::Scope;
 use crate::query::buffered::{Buffered, Wanted};
 use crate::rates::Rate;
 use crate::status::snapshot::Stats;
@@ -45,15 +48,37 @@ pub(super) struct State {
     pub(super) endpoints: BTreeMap<String, Endpoint>,
     pub(super) broken: Option<String>,
     pub(super) purged: Vec<String>,
+    /// One alert, and two channels.
+    pub(super) alerts: AlertsState,
     /// Received and not stored, newest first.
     pub(super) buffered: Vec<Record>,
+    /// History that waits, answer by answer from the last one; the first stays.
+    pub(super) waiting: Vec<WaitingHistory>,
 }
 
 impl Default for State {
     fn default() -> Self {
         let tunnel =
             TunnelState { config: Arc::default(), sample: Sample::default(), seen_at: Timestamp(0), last_event: EventId(1) };
-        Self { tunnel, asked: 0, endpoints: BTreeMap::new(), broken: None, purged: Vec::new(), buffered: Vec::new() }
+        let alert = Active {
+            condition: Condition::EndpointOffline { endpoint: "tokyo".to_owned() },
+            since: Timestamp(0),
+            text: "connection refused".to_owned(),
+        };
+        let alerts = AlertsState {
+            active: vec![alert],
+            channels: [Channel::Webhook, Channel::Telegram].map(|channel| (channel, ChannelState::default())).to_vec(),
+        };
+        Self {
+            alerts,
+            tunnel,
+            asked: 0,
+            endpoints: BTreeMap::new(),
+            broken: None,
+            purged: Vec::new(),
+            buffered: Vec::new(),
+            waiting: Vec::new(),
+        }
     }
 }
 
@@ -134,11 +159,32 @@ impl RecorderApi for Fake {
         })
     }
 
+    fn alerts(&self) -> AlertsState {
+        self.0.lock().unwrap().alerts.clone()
+    }
+
+    async fn test_alerts(&self) -> Result<TestedChannels, Problem> {
+        let sent = |channel| (channel, if channel == Channel::Webhook { Ok(()) } else { Err("it answered 401".to_owned()) });
+        Ok(self.0.lock().unwrap().alerts.channels.iter().map(|(channel, _)| sent(*channel)).collect())
+    }
+
     async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
         let state = self.0.lock().unwrap();
         let endpoint = wanted.endpoint.as_ref().and_then(|name| state.endpoints.get(name)).map(|endpoint| endpoint.id);
         let records = state.buffered.iter().filter(|record| wanted.takes(record, endpoint)).take(wanted.limit);
         Ok(Buffered { records: records.cloned().collect(), in_journal_only: 0 })
+    }
+
+    async fn waiting_history(&self, scope: Scope) -> Result<WaitingHistory, Problem> {
+        let mut state = self.0.lock().unwrap();
+        let mut waiting = match state.waiting.as_slice() {
+            [] => WaitingHistory::default(),
+            [one] => one.clone(),
+            [.., _] => state.waiting.pop().unwrap(),
+        };
+        waiting.counting.retain(|row| scope.contains(&row.tunnel));
+        waiting.batches.iter_mut().for_each(|(_, rows)| rows.retain(|row| scope.contains(&row.tunnel)));
+        Ok(waiting)
     }
 }
 
@@ -197,16 +243,28 @@ pub(super) async fn ask<R: RecorderApi>(recorder: &R, method: &str, path: &str, 
     answer(app.call(request.to_request()).await).await
 }
 
+/// As [`ask`], for what is no JSON.
+pub(super) async fn ask_text<R: RecorderApi>(recorder: &R, path: &str) -> (u16, String, String) {
+    let app = test::init_service(app(recorder.clone(), None)).await;
+    let request = test::TestRequest::with_uri(path).insert_header((header::HOST, "localhost:8686"));
+    text(app.call(request.to_request()).await).await
+}
+
 pub(super) async fn answer<B: MessageBody + 'static>(
     response: Result<ServiceResponse<B>, actix_web::Error>,
 ) -> (u16, String, Value) {
+    let (status, media_type, body) = text(response).await;
+    (status, media_type, serde_json::from_str(&body).unwrap_or(Value::Null))
+}
+
+async fn text<B: MessageBody + 'static>(response: Result<ServiceResponse<B>, actix_web::Error>) -> (u16, String, String) {
     let response = response.unwrap();
     let status = response.status().as_u16();
     let media_type =
         response.headers().get(header::CONTENT_TYPE).map_or(String::new(), |value| value.to_str().unwrap().to_owned());
-    let body = test::read_body(response).await;
-    assert!(!String::from_utf8_lossy(&body).contains(KEY), "a response holds an API key");
-    (status, media_type, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    let body = String::from_utf8(test::read_body(response).await.to_vec()).unwrap();
+    assert!(!body.contains(KEY), "a response holds an API key");
+    (status, media_type, body)
 }
 
 pub(super) async fn with_endpoint() -> Fake {

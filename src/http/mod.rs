@@ -1,6 +1,7 @@
 //! The HTTP interface: who may ask ([`guard`]), what can be asked ([`routes`], a file for each group), and what the answers
 //! look like ([`document`], [`problem`]).
 
+mod alerts;
 pub mod archive;
 #[cfg(test)]
 mod archive_tests;
@@ -15,10 +16,13 @@ mod fake;
 mod flush;
 pub mod guard;
 mod health;
+mod history;
 pub mod identity;
 mod login;
+mod metrics;
 pub mod mirror;
 mod openapi;
+mod probe;
 pub mod problem;
 pub mod recorder;
 pub mod routes;
@@ -29,3 +33,5 @@ mod stats;
 mod stored;
 pub mod stream;
 mod tunnels;
+
+pub mod page;

@@ -14,7 +14,7 @@ use utoipa::{Modify, OpenApi as _};
 use super::etag;
 use super::problem::{self, Problem};
 use super::routes::resource;
-use super::{endpoints, events, flush, health, login, stats, stored, stream, tunnels};
+use super::{alerts, endpoints, events, flush, health, history, login, metrics, probe, stats, stored, stream, tunnels};
 
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
@@ -30,10 +30,18 @@ use super::{endpoints, events, flush, health, login, stats, stored, stream, tunn
         endpoints::change_endpoint,
         endpoints::remove_endpoint,
         endpoints::trust_endpoint,
+        probe::probe_endpoint,
+        probe::probe_url,
         tunnels::list_tunnels,
         stream::stream,
+        metrics::metrics,
+        alerts::list_alerts,
+        alerts::test_alerts,
         flush::flush,
         events::list_events,
+        history::chart,
+        history::sums,
+        stored::export,
         stored::list_flushes,
         stored::list_gaps,
         stored::storage,

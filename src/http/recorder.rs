@@ -3,10 +3,12 @@
 use actix_web::http::StatusCode;
 
 use super::problem::Problem;
-use crate::actors::buffer::FlushAnswer;
+use crate::actors::alerts::{AlertsState, TestedChannels};
+use crate::actors::buffer::{FlushAnswer, WaitingHistory};
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::event::EndpointId;
 use crate::live::Delta;
+use crate::query::Scope;
 use crate::query::buffered::{Buffered, Wanted};
 use crate::recorder::RecorderHandle;
 use crate::status::snapshot::Stats;
@@ -42,9 +44,20 @@ pub trait RecorderApi: Clone + Send + 'static {
     /// for all readers together.
     fn live_since(&self, version: u64) -> impl Future<Output = Result<Delta, Problem>>;
 
+    /// What is wrong, and how the channels do.
+    fn alerts(&self) -> AlertsState;
+
+    /// Sends a test message on every channel; none if no channel is configured.
+    fn test_alerts(&self) -> impl Future<Output = Result<TestedChannels, Problem>>;
+
     /// What is received and not in the database yet.
     fn buffered(&self, _wanted: Wanted) -> impl Future<Output = Result<Buffered, Problem>> {
         async { Ok(Buffered::default()) }
+    }
+
+    /// History that is not in the database yet.
+    fn waiting_history(&self, _scope: Scope) -> impl Future<Output = Result<WaitingHistory, Problem>> {
+        async { Ok(WaitingHistory::default()) }
     }
 }
 
@@ -82,7 +95,20 @@ impl RecorderApi for RecorderHandle {
         self.live_since(version).await.ok_or_else(stopping)
     }
 
+    fn alerts(&self) -> AlertsState {
+        self.alerts()
+    }
+
+    async fn test_alerts(&self) -> Result<TestedChannels, Problem> {
+        let stopping = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the recorder is stopping");
+        self.test_alerts().await.ok_or_else(stopping)
+    }
+
     async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
         Ok(self.buffered(wanted).await)
+    }
+
+    async fn waiting_history(&self, scope: Scope) -> Result<WaitingHistory, Problem> {
+        Ok(self.waiting_history(scope).await)
     }
 }

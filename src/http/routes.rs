@@ -9,7 +9,7 @@ use super::mirror::Mirror;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::stream::Hub;
-use super::{endpoints, events, flush, health, login, openapi, stats, stored, stream, tunnels};
+use super::{alerts, endpoints, events, flush, health, history, login, metrics, openapi, probe, stats, stored, stream, tunnels};
 use crate::clock::SharedClock;
 
 /// Longest body of a request. An endpoint's definition has well under a kilobyte.
@@ -25,13 +25,19 @@ pub fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
         .app_data(web::PayloadConfig::default().limit(BODY_BYTES_MAX))
         .app_data(web::QueryConfig::default().error_handler(|error, _| query_problem(&error).into()))
         .app_data(web::PathConfig::default().error_handler(|error, _| path_problem(&error).into()))
+        // First, since it has the form of the login, of which it takes GET alone.
+        .configure(super::page::configure)
         .configure(health::configure::<R>)
         .configure(stats::configure::<R>)
         .configure(endpoints::configure::<R>)
+        .configure(probe::configure::<R>)
         .configure(tunnels::configure::<R>)
         .configure(flush::configure::<R>)
         .configure(stream::configure::<R>)
+        .configure(metrics::configure::<R>)
+        .configure(alerts::configure::<R>)
         .configure(events::configure::<R>)
+        .configure(history::configure::<R>)
         .configure(stored::configure::<R>)
         .configure(login::configure)
         .configure(openapi::configure)
@@ -61,9 +67,9 @@ async fn not_found(request: HttpRequest) -> Answer {
 async fn method_not_allowed(request: HttpRequest) -> HttpResponse {
     let detail = format!("{} is not for {}", request.path(), request.method());
     let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).error_response();
-    if let Some(allowed) = request.match_pattern().as_deref().and_then(openapi::allowed) {
-        response.headers_mut().insert(header::ALLOW, allowed);
-    }
+    let described = request.match_pattern().as_deref().and_then(openapi::allowed);
+    // The files of the page are not in the document.
+    response.headers_mut().insert(header::ALLOW, described.unwrap_or(header::HeaderValue::from_static("GET")));
     response
 }
 

@@ -50,6 +50,7 @@ pub fn serve<R: RecorderApi>(
     http: &HttpConfig,
     identity: &str,
 ) -> io::Result<Server> {
+    connection::raise_limit();
     // One for all, so that a session begun on one worker is known to the next.
     let clock: SharedClock = Arc::new(SystemClock);
     let guard = web::Data::new(Guard::new(http.token.as_ref(), identity, clock.clone()));

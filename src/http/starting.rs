@@ -6,10 +6,12 @@ use tokio::sync::watch;
 
 use super::problem::Problem;
 use super::recorder::RecorderApi;
-use crate::actors::buffer::FlushAnswer;
+use crate::actors::alerts::{AlertsState, TestedChannels};
+use crate::actors::buffer::{FlushAnswer, WaitingHistory};
 use crate::actors::endpoints::{ChangeError, EndpointView};
 use crate::event::EndpointId;
 use crate::live::Delta;
+use crate::query::Scope;
 use crate::query::buffered::{Buffered, Wanted};
 use crate::status::snapshot::{DatabaseStats, Stats};
 use crate::store::{EndpointChange, NewEndpoint};
@@ -83,7 +85,19 @@ impl<R: RecorderApi + Sync> RecorderApi for Starting<R> {
         self.or_problem()?.live_since(version).await
     }
 
+    fn alerts(&self) -> AlertsState {
+        self.get().map_or_else(|_| AlertsState::default(), |recorder| recorder.alerts())
+    }
+
+    async fn test_alerts(&self) -> Result<TestedChannels, Problem> {
+        self.or_problem()?.test_alerts().await
+    }
+
     async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
         self.or_problem()?.buffered(wanted).await
+    }
+
+    async fn waiting_history(&self, scope: Scope) -> Result<WaitingHistory, Problem> {
+        self.or_problem()?.waiting_history(scope).await
     }
 }

@@ -1,4 +1,4 @@
-//! `/api/v1/flushes`, `/api/v1/gaps` and `/api/v1/storage`.
+//! `/api/v1/flushes`, `/api/v1/gaps`, `/api/v1/storage` and `/api/v1/export`.
 
 use actix_web::{HttpResponse, web};
 
@@ -6,6 +6,7 @@ use super::archive::Archive;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::routes::{Answer, resource};
+use crate::query::export::{self, ExportPage, ExportQuery};
 use crate::query::flushes::{self, FlushPage, FlushQuery};
 use crate::query::gaps::{self, GapQuery, Gaps};
 use crate::query::storage::Storage;
@@ -14,7 +15,8 @@ pub(super) fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
     config
         .service(resource("/api/v1/flushes").get(list_flushes))
         .service(resource("/api/v1/gaps").get(list_gaps::<R>))
-        .service(resource("/api/v1/storage").get(storage::<R>));
+        .service(resource("/api/v1/storage").get(storage::<R>))
+        .service(resource("/api/v1/export").get(export));
 }
 
 /// Batches that were committed, newest first, a page at a time.
@@ -52,4 +54,14 @@ async fn storage<R: RecorderApi>(recorder: web::Data<R>, archive: web::Data<Arch
         ..archive.storage().await?
     };
     Ok(HttpResponse::Ok().json(storage))
+}
+
+/// Events or history as they are stored, in the order of the table's key, a page at a time.
+#[utoipa::path(get, path = "/api/v1/export", tag = "archive", params(ExportQuery), responses(
+    (status = 200, body = ExportPage),
+    (status = 404, description = "No such endpoint", body = Problem, content_type = "application/problem+json"),
+))]
+async fn export(archive: web::Data<Archive>, query: web::Query<ExportQuery>) -> Answer {
+    let (query, now, zone) = (query.into_inner(), archive.now(), archive.timezone());
+    Ok(HttpResponse::Ok().json(archive.read(move |reader| export::answer(reader, &query, now, zone)).await?))
 }

@@ -21,11 +21,12 @@ use tokio::time::MissedTickBehavior;
 use utoipa::{IntoParams, ToSchema};
 
 use super::connection;
-use super::document::{EndpointDocument, TunnelDocument};
+use super::document::{AlertDocument, Alerts, EndpointDocument, TunnelDocument};
 use super::mirror::{self, Mirror, Picture, Removed};
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::routes::{Answer, resource};
+use crate::actors::alerts::AlertsState;
 use crate::clock::SharedClock;
 use crate::status::snapshot::{ProcessStats, Stats};
 
@@ -62,6 +63,8 @@ pub(super) struct StreamData {
     time: String,
     /// As `GET /api/v1/stats`. Told when anything in it changed but times and memory.
     stats: Option<Stats>,
+    /// All alerts that are not over, whenever these change.
+    alerts: Option<Vec<AlertDocument>>,
     /// Endpoints that changed; all of them in a snapshot.
     endpoints: Option<Vec<EndpointDocument>>,
     /// Names of endpoints that are gone.
@@ -153,6 +156,7 @@ struct Told {
     id: u64,
     revision: u64,
     stats: Stats,
+    alerts: AlertsState,
     quiet: u32,
     /// Snapshots that were made since the last update, for readers that come together.
     snapshots: BTreeMap<Wanted, Message>,
@@ -165,6 +169,12 @@ impl<R: RecorderApi> Hub<R> {
         Self { recorder, mirror, clock, told: RefCell::default() }
     }
 
+    /// Readers there are.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.told.borrow().readers.iter().filter(|reader| !reader.queue.is_closed()).count()
+    }
+
     /// A body that begins with a snapshot and goes on with updates.
     async fn join(
         this: &web::Data<Self>,
@@ -173,7 +183,7 @@ impl<R: RecorderApi> Hub<R> {
     ) -> Result<impl Stream<Item = Result<Bytes, Problem>> + use<R>, Problem> {
         let unavailable = |detail: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
         this.mirror.refresh().await?;
-        if this.told.borrow().readers.len() >= READERS_MAX {
+        if this.readers() >= READERS_MAX {
             return Err(unavailable("as many readers as are allowed follow the stream already; close one, or poll"));
         }
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
@@ -206,9 +216,9 @@ impl<R: RecorderApi> Hub<R> {
             return message.clone();
         }
         told.id += 1;
-        let stats = self.recorder.stats();
+        let (stats, alerts) = (self.recorder.stats(), self.recorder.alerts());
         let message = self.mirror.read(|picture| {
-            let shared = self.members(Some(&stats), Some(&mirror::list(picture.endpoints_after(0))), None);
+            let shared = self.members(Some(&stats), Some(&alerts), Some(&mirror::list(picture.endpoints_after(0))), None);
             let tunnels = wanted.tunnels_after(picture, 0).map(|tunnels| format!(",\"tunnels\":{tunnels}"));
             [event("snapshot", told.id, &shared), format!("{}}}\n\n", tunnels.unwrap_or_default()).into()]
         });
@@ -227,7 +237,7 @@ impl<R: RecorderApi> Hub<R> {
         // While the recorder does not answer there are its stats, which say so.
         let _ = self.mirror.refresh_now().await;
         let removed = self.mirror.take_removed();
-        let stats = self.recorder.stats();
+        let (stats, alerts) = (self.recorder.stats(), self.recorder.alerts());
         let mut told = self.told.borrow_mut();
         let told = &mut *told;
         told.id += 1;
@@ -237,8 +247,10 @@ impl<R: RecorderApi> Hub<R> {
             let stats_changed = without_times(&stats) != without_times(&told.stats);
             let endpoints = Some(mirror::list(picture.endpoints_after(told.revision))).filter(|list| list != "[]");
             let gone = Some(&news.removed.endpoints).filter(|gone| !gone.is_empty()).map(json);
-            let shared_changed = stats_changed || endpoints.is_some() || gone.is_some();
-            let shared = self.members(stats_changed.then_some(&stats), endpoints.as_deref(), gone.as_deref());
+            let changed_alerts = Some(&alerts).filter(|alerts| alerts.active != told.alerts.active);
+            let shared_changed = stats_changed || changed_alerts.is_some() || endpoints.is_some() || gone.is_some();
+            let changed_stats = stats_changed.then_some(&stats);
+            let shared = self.members(changed_stats, changed_alerts, endpoints.as_deref(), gone.as_deref());
             let shared = event("update", told.id, &shared);
             let quiet = told.quiet + 1;
             let mut tails: BTreeMap<Wanted, Option<Bytes>> = BTreeMap::new();
@@ -257,15 +269,26 @@ impl<R: RecorderApi> Hub<R> {
             told.quiet = if spoken { 0 } else { quiet };
             told.revision = picture.revision();
         });
-        told.stats = stats;
+        (told.stats, told.alerts) = (stats, alerts);
         true
     }
 
     /// The members of a message that all readers are told.
-    fn members(&self, stats: Option<&Stats>, endpoints: Option<&str>, removed_endpoints: Option<&str>) -> String {
+    fn members(
+        &self,
+        stats: Option<&Stats>,
+        alerts: Option<&AlertsState>,
+        endpoints: Option<&str>,
+        removed_endpoints: Option<&str>,
+    ) -> String {
         let mut text = format!("\"time\":\"{}\"", self.clock.wall());
-        let stats = stats.map(json);
-        for (name, value) in [("stats", stats.as_deref()), ("removed_endpoints", removed_endpoints), ("endpoints", endpoints)] {
+        let (stats, alerts) = (stats.map(json), alerts.map(|alerts| json(&Alerts::from(alerts).active)));
+        for (name, value) in [
+            ("stats", stats.as_deref()),
+            ("alerts", alerts.as_deref()),
+            ("removed_endpoints", removed_endpoints),
+            ("endpoints", endpoints),
+        ] {
             if let Some(value) = value {
                 text.push_str(&format!(",\"{name}\":{value}"));
             }

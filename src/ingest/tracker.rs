@@ -1,6 +1,7 @@
 //! What is known of each instance, and what an event changes in it. Everything that leaves is redacted.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -52,6 +53,9 @@ pub struct Comparison {
 pub struct Tracker {
     endpoint: EndpointId,
     known: BTreeMap<InstanceId, TunnelState>,
+    /// A hash of each instance's configuration as the master sent it last. Nearly every event repeats it, and looking for secrets
+    /// in it only to find it known would cost more than reading the event. The text itself is not kept: it holds a password.
+    repeated: BTreeMap<InstanceId, u64>,
     redactor: Redactor,
     /// Whether `log` events are stored.
     pub log_events: bool,
@@ -61,7 +65,7 @@ impl Tracker {
     /// Begins with what the database and the journal say.
     #[must_use]
     pub fn new(endpoint: EndpointId, known: BTreeMap<InstanceId, TunnelState>, redactor: Redactor, log_events: bool) -> Self {
-        Self { endpoint, known, redactor, log_events }
+        Self { endpoint, known, repeated: BTreeMap::new(), redactor, log_events }
     }
 
     /// The instances as last seen.
@@ -72,6 +76,7 @@ impl Tracker {
 
     /// Removes this key too from now on.
     pub fn learn_key(&mut self, key: &ApiKey) {
+        self.repeated.clear();
         self.redactor.learn(key);
     }
 
@@ -83,6 +88,7 @@ impl Tracker {
 
     /// An instance is gone; its last state is returned.
     pub fn forget(&mut self, instance: &InstanceId) -> Option<TunnelState> {
+        self.repeated.remove(instance);
         self.known.remove(instance)
     }
 
@@ -144,15 +150,20 @@ impl Tracker {
             return Ok(true);
         };
         event.instance = instance.clone();
-        if !self.same_config(wire, &state.config) {
-            let config = self.config(wire);
-            if config != *state.config {
-                event.detail = changes(&state.config, &config);
-                event.config = Some(Arc::new(config));
+        let hash = configuration_hash(wire);
+        if self.repeated.get(instance) != Some(&hash) {
+            if !self.same_config(wire, &state.config) {
+                let config = self.config(wire);
+                if config != *state.config {
+                    event.detail = changes(&state.config, &config);
+                    event.config = Some(Arc::new(config));
+                }
             }
+            self.repeated.insert(instance.clone(), hash);
         }
         let changed = event.config.is_some() || state.sample != sample;
         if event.kind == EventKind::Delete {
+            self.repeated.remove(&*wire.id);
             self.known.remove(&*wire.id);
         } else if let Some(state) = self.known.get_mut(&*wire.id) {
             state.sample = sample;
@@ -235,6 +246,16 @@ impl Tracker {
     }
 }
 
+/// All that [`Tracker::config`] is made of. The hasher has fixed keys, so that nothing differs between two runs.
+fn configuration_hash(wire: &WireInstance<'_>) -> u64 {
+    let WireInstance { alias, kind, url, config, restart, mode, peer, tags, unknown, .. } = wire;
+    let mut hasher = DefaultHasher::new();
+    (alias, kind, url, config, restart, mode).hash(&mut hasher);
+    (&peer.sid, &peer.kind, &peer.alias, tags).hash(&mut hasher);
+    unknown.iter().for_each(|(name, raw)| (name, raw.get()).hash(&mut hasher));
+    hasher.finish()
+}
+
 /// The fields that differ, as JSON for `endpoint_sse.detail`; `None` if there are none.
 fn changes(before: &InstanceConfig, after: &InstanceConfig) -> Option<Box<str>> {
     let mut fields = Map::new();
@@ -269,4 +290,62 @@ fn changes(before: &InstanceConfig, after: &InstanceConfig) -> Option<Box<str>> 
         fields.insert("unknown".to_owned(), serde_json::from_str(after.unknown.as_str()).unwrap_or_default());
     }
     (!fields.is_empty()).then(|| Value::Object(fields).to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::parse_event;
+
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+    fn tracker() -> Tracker {
+        Tracker::new(EndpointId(1), BTreeMap::new(), Redactor::default(), true)
+    }
+
+    fn apply(tracker: &mut Tracker, id: i64, instance: &str) -> Event {
+        let figures = r#"{"status":"running","tcprx":0,"tcptx":0,"udprx":0,"udptx":0,"#;
+        let instance = instance.replacen('{', figures, 1);
+        let data = format!(r#"{{"type":"update","time":"2026-11-23T12:00:00Z","instance":{instance}}}"#);
+        let wire = parse_event(&data).expect("an event");
+        tracker.apply(&wire, EventId(id), Timestamp(id)).expect("an instance")
+    }
+
+    #[test]
+    fn each_field_of_a_configuration_is_noticed_when_it_changes_and_when_it_changes_back() {
+        let first = r#"{"id":"9545ac3d","alias":"a","type":"server","url":"server://h:1","config":"c","restart":true}"#;
+        let others = [
+            first.replace(r#""alias":"a""#, r#""alias":"b""#),
+            first.replace(r#""type":"server""#, r#""type":"client""#),
+            first.replace("h:1", "h:2"),
+            first.replace(r#""config":"c""#, r#""config":"d""#),
+            first.replace("true", "false"),
+            first.replace(r#""restart""#, r#""mode":1,"restart""#),
+            first.replace(r#""restart""#, r#""meta":{"peer":{"sid":"x"}},"restart""#),
+            first.replace(r#""restart""#, r#""meta":{"tags":{"k":"v"}},"restart""#),
+            first.replace(r#""restart""#, r#""new":7,"restart""#),
+        ];
+        for other in others {
+            let mut tracker = tracker();
+            let noticed: Vec<bool> = [first, first, &other, &other, first, first]
+                .iter()
+                .zip(1..)
+                .map(|(instance, id)| apply(&mut tracker, id, instance).config.is_some())
+                .collect();
+            assert_eq!(noticed, [true, false, true, false, true, false], "{other}");
+        }
+    }
+
+    /// What is repeated is not looked through for secrets again, and which secrets there are may be learnt later.
+    #[test]
+    fn a_configuration_that_is_repeated_loses_a_key_that_was_learnt_meanwhile() {
+        let mut tracker = tracker();
+        let instance = format!(r#"{{"id":"9545ac3d","alias":"{KEY}","type":"server","url":"server://h:1"}}"#);
+        for id in 1..=2 {
+            apply(&mut tracker, id, &instance);
+        }
+        tracker.learn_key(&ApiKey::new(KEY));
+        let config = apply(&mut tracker, 3, &instance).config.expect("a change");
+        assert_eq!(config.alias.as_str(), "***");
+    }
 }

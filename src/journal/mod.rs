@@ -10,7 +10,8 @@
 //! - *segments*, `00000000000000000042-1f3a9c20.events` or `.history`: number, run, kind ([`SegmentName`] alone builds
 //!   and parses this). A segment is a batch: the events of one flush, or one batch of closed history windows. Numbers
 //!   count up by one over both kinds. The run differs with each start of the program.
-//! - what was *set aside*: `SEGMENT.at0000001234.damaged` (bytes from that offset) and `SEGMENT.unreadable`.
+//! - what was *set aside*: `SEGMENT.at0000001234.damaged` (bytes from that offset) and `SEGMENT.unreadable`;
+//! - `sync-failed`, empty, after a failed sync, and for moments `written-anew` at the start after that.
 //!
 //! A segment is a [`Header`] (36 bytes: version, name, *settled through*), frames, and an end mark. A frame is 14 bytes and
 //! a record in postcard ([`record`] describes it). The end mark says how many records there are. *Settled through* is a
@@ -33,8 +34,10 @@
 //!   not a place for a journal, nor for SQLite.)
 //! - After a failed sync nothing is known of what it was to make durable, also if a later one succeeds: Linux drops the
 //!   bytes and tells one caller, once. So the segment is *poisoned*: nothing is appended to it any more, and the next segment
-//!   must be made durable with its entry before it takes records. One hole remains that no program can close:
-//!   after a failed sync *and* a restart of the process alone, what is read back may be in memory only.
+//!   must be made durable with its entry before it takes records. The process that comes after this one sees the bytes in
+//!   memory too, and a sync of its own would succeed without writing them. So a file `sync-failed` tells it, and it writes
+//!   every segment that was not settled anew, to a new file, before it builds on it. What memory has dropped by then
+//!   is damage like any other: it is seen, counted and reported.
 //!
 //! # What a crash leaves, and what repair does
 //! Everything up to *settled through* was durable: what is wrong there was not done by a crash. Above it, in each
@@ -54,7 +57,8 @@
 //! Repair deletes nothing and guesses nothing: it copies, syncs the copy, then cuts. Where it cannot (the disk is full)
 //! the segment stays as it is, since nothing will be appended to it anyway, and the report says so. What is set aside is
 //! bounded ([`SET_ASIDE_FILES_MAX`], [`SET_ASIDE_BYTES_MAX`]): the first evidence is kept, further bytes are only
-//! counted, until someone moves the files away.
+//! counted, until someone moves the files away. The same holds for damage that a running recorder meets when it reads a batch
+//! back ([`Writer::set_aside`]): the segment goes when its batch is stored, what was damaged in it stays.
 //!
 //! # Writing
 //! Frames that arrive together go out in one write. A write that fails or falls short is cut off again, so that a refused
@@ -66,6 +70,7 @@
 use std::io;
 use std::path::PathBuf;
 
+mod aside;
 mod check;
 pub mod disk;
 mod memory_disk;
@@ -79,13 +84,14 @@ mod scan;
 mod segment;
 mod writer;
 
+pub use aside::{SET_ASIDE_BYTES_MAX, SET_ASIDE_FILES_MAX};
 pub use check::{CheckReport, Recorder, SegmentReport, verify};
 pub use disk::{Disk, DiskFile};
 pub use memory_disk::{Call, Fault, Hook, MemoryDisk};
 pub use reader::{Content, Damage, DamageKind, Segment};
 pub use real_disk::RealDisk;
 pub use record::{Frames, TooLarge};
-pub use recovery::{Journal, Reading, RepairReport, SET_ASIDE_BYTES_MAX, SET_ASIDE_FILES_MAX};
+pub use recovery::{Journal, Reading, RepairReport};
 pub use segment::{Aside, BadHeader, FORMAT_VERSION, HEADER_BYTES, Header, Run, SegmentKind, SegmentName, SegmentNo};
 pub use writer::{Phase, SegmentStatus, Writer};
 
@@ -166,6 +172,14 @@ pub enum JournalError {
     NotOpen {
         /// The segment.
         no: SegmentNo,
+    },
+    /// Damage of a batch that was read back could not be kept for a person to look at. The batch is stored without it.
+    #[error("damaged bytes of {file} could not be set aside: {source}")]
+    SetAside {
+        /// The file.
+        file: String,
+        /// Why.
+        source: io::Error,
     },
     /// A segment that is done with could not be removed; it takes room, and its records are skipped when they come
     /// back after a restart. Try again.

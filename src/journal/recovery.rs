@@ -6,17 +6,19 @@ use std::io;
 use std::sync::Arc;
 
 use crate::journal::JournalError;
+use crate::journal::aside::{Evidence, Kept};
 use crate::journal::disk::Disk;
 use crate::journal::reader::{self, Damage, DamageKind, Examined, Segment};
 use crate::journal::record::{FRAME_HEADER_BYTES, end_mark};
 use crate::journal::segment::{Aside, BadHeader, HEADER_BYTES, Header, Run, SegmentKind, SegmentName, SegmentNo};
 use crate::journal::writer::{Phase, Tracked, Writer};
 
-/// Most files of damaged bytes that are kept.
-pub const SET_ASIDE_FILES_MAX: usize = 64;
+/// A file without content that a run leaves when a sync failed. It need not survive the machine: what was not written to the
+/// disk does not either.
+pub(super) const SYNC_FAILED: &str = "sync-failed";
 
-/// Most damaged bytes that are kept.
-pub const SET_ASIDE_BYTES_MAX: u64 = 64 << 20;
+/// Name of a segment's new file until it takes the old one's place.
+const WRITTEN_ANEW: &str = "written-anew";
 
 /// Where a journal begins.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub(super) struct Inventory {
     pub aside: Vec<(String, SegmentName, Aside)>,
     /// Files with the number of a segment before them. No crash makes such a thing; someone put them there.
     pub strays: Vec<SegmentName>,
+    /// [`SYNC_FAILED`] is there.
+    pub sync_failed: bool,
 }
 
 impl Inventory {
@@ -55,11 +59,12 @@ impl Inventory {
             let taken = segments.last().is_some_and(|last| last.no == name.no);
             if taken { strays.push(name) } else { segments.push(name) }
         }
+        let sync_failed = files.iter().any(|file| file == SYNC_FAILED);
         let aside = files
             .into_iter()
             .filter_map(|file| SegmentName::parse_aside(&file).map(|(name, aside)| (file, name, aside)))
             .collect();
-        Ok(Self { segments, aside, strays })
+        Ok(Self { segments, aside, strays, sync_failed })
     }
 
     /// What the newest sound header says; it says the most, since the number never falls.
@@ -212,8 +217,12 @@ impl Reading {
                 segments.insert(no, tracked);
             }
         }
-        let report = repair.report;
+        let Repair { report, sync_failed, .. } = repair;
         self.disk.sync_directory().map_err(|source| JournalError::Repair { source })?;
+        if sync_failed && report.failed.is_empty() {
+            // If it stays, the next start does the same again.
+            let _ = self.disk.remove(SYNC_FAILED);
+        }
         let next = last.max(last_aside).max(self.settled_through).next();
         Ok((Writer::new(self.disk, run, next, segments, self.settled_through), report))
     }
@@ -243,8 +252,9 @@ pub struct RepairReport {
 /// The only code that changes what an earlier run wrote.
 struct Repair<'a> {
     disk: &'a dyn Disk,
-    aside_files: usize,
-    aside_bytes: u64,
+    evidence: Evidence<'a>,
+    /// A sync of the run before failed: what was not settled may be in memory only.
+    sync_failed: bool,
     /// Segments of which bytes could not be kept: no tail is cut there.
     evidence_open: BTreeSet<SegmentNo>,
     settled_through: SegmentNo,
@@ -253,14 +263,10 @@ struct Repair<'a> {
 
 impl<'a> Repair<'a> {
     fn new(disk: &'a dyn Disk, found: &Inventory, settled_through: SegmentNo) -> Self {
-        let mut aside_bytes = 0;
-        for (file, ..) in found.aside.iter().filter(|(.., aside)| *aside == Aside::Damaged) {
-            aside_bytes += disk.read(file).map_or(0, |bytes| bytes.len() as u64);
-        }
         Self {
             disk,
-            aside_files: found.aside.len(),
-            aside_bytes,
+            evidence: Evidence::new(disk, &found.aside),
+            sync_failed: found.sync_failed,
             evidence_open: BTreeSet::new(),
             settled_through,
             report: RepairReport::default(),
@@ -303,29 +309,14 @@ impl<'a> Repair<'a> {
 
     /// Keeps a copy of one damaged stretch; false if it was kept at an earlier start or the bound is reached.
     fn set_aside(&mut self, name: SegmentName, damage: &Damage, content: &[u8]) -> io::Result<bool> {
-        let Some(bytes) = slice(content, damage) else { return Ok(false) };
-        let mut copy = 0;
-        let file = loop {
-            let file = name.set_aside(damage.offset, copy);
-            match self.disk.read(&file) {
-                Ok(kept) if kept == bytes => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break file,
-                _ => copy += 1,
+        match self.evidence.keep(name, damage, content)? {
+            Kept::Now(file) => self.report.set_aside.push(file),
+            Kept::Before => return Ok(false),
+            Kept::TooMany(bytes) => {
+                self.report.bytes_not_kept += bytes;
+                return Ok(false);
             }
-        };
-        if self.aside_files >= SET_ASIDE_FILES_MAX || self.aside_bytes + damage.length > SET_ASIDE_BYTES_MAX {
-            self.report.bytes_not_kept += damage.length;
-            return Ok(false);
         }
-        let mut handle = self.disk.create(&file)?;
-        if let Err(error) = handle.append(bytes).and_then(|()| handle.sync()) {
-            // Half a copy proves nothing; what it was taken from stays as it is.
-            let _ = self.disk.remove(&file);
-            return Err(error);
-        }
-        self.aside_files += 1;
-        self.aside_bytes += damage.length;
-        self.report.set_aside.push(file);
         Ok(true)
     }
 
@@ -342,6 +333,8 @@ impl<'a> Repair<'a> {
         let settled = found.sealed && found.name.no <= self.settled_through;
         let mended = if settled {
             Ok(())
+        } else if self.sync_failed {
+            self.write_anew(&found)
         } else if found.sealed || !found.has_only(DamageKind::TornTail) {
             self.disk.open_append(&file).and_then(|mut handle| handle.sync())
         } else {
@@ -355,33 +348,58 @@ impl<'a> Repair<'a> {
         Some(tracked(&found, if whole { Phase::Sealed } else { Phase::Poisoned }))
     }
 
-    /// Cuts a torn tail off and gives the segment its end mark, durably; or leaves it as it is.
-    fn cut_and_seal(&mut self, found: &Found) -> io::Result<()> {
+    /// Writes what was read of a segment to a new file, durably, and puts that in its place: after a failed sync the system
+    /// holds the old file's bytes for written, and another sync would do nothing.
+    fn write_anew(&mut self, found: &Found) -> io::Result<()> {
+        let file = found.name.to_string();
+        let mut content = self.disk.read(&file)?;
+        if !found.sealed && found.has_only(DamageKind::TornTail) {
+            self.may_cut(found)?;
+            content.truncate(usize::try_from(found.sound_bytes).unwrap_or(usize::MAX));
+            content.extend(self.end_of(found));
+        }
+        // One that a start before this left behind.
+        let _ = self.disk.remove(WRITTEN_ANEW);
+        let mut handle = self.disk.create(WRITTEN_ANEW)?;
+        handle.append(&content)?;
+        handle.sync()?;
+        self.disk.rename(WRITTEN_ANEW, &file)
+    }
+
+    /// Counts the cut of a torn tail, if there is one and its bytes are kept.
+    fn may_cut(&mut self, found: &Found) -> io::Result<bool> {
         let torn = found.sound_bytes < found.bytes;
         if torn && self.evidence_open.contains(&found.name.no) {
             return Err(io::Error::other("its tail could not be kept, so it was not cut"));
         }
-        let mut handle = self.disk.open_append(&found.name.to_string())?;
-        if torn {
-            handle.truncate(found.sound_bytes)?;
-            self.report.tails_cut += 1;
-        }
-        let mut end = Vec::with_capacity(HEADER_BYTES);
+        self.report.tails_cut += usize::from(torn);
+        Ok(torn)
+    }
+
+    /// What follows the sound bytes of a segment that is whole with them.
+    fn end_of(&self, found: &Found) -> Vec<u8> {
+        let mut end = Vec::with_capacity(HEADER_BYTES + FRAME_HEADER_BYTES);
         if found.sound_bytes == 0 {
             end.extend(Header { name: found.name, settled_through: self.settled_through }.encode());
         }
         end.extend(end_mark(&found.name, found.records));
+        end
+    }
+
+    /// Cuts a torn tail off and gives the segment its end mark, durably; or leaves it as it is.
+    fn cut_and_seal(&mut self, found: &Found) -> io::Result<()> {
+        let torn = self.may_cut(found)?;
+        let mut handle = self.disk.open_append(&found.name.to_string())?;
+        if torn {
+            handle.truncate(found.sound_bytes)?;
+        }
+        let end = self.end_of(found);
         // After a failed sync the mark would seem to be there and not be durable; the next start writes it anew.
         handle.append(&end).and_then(|()| handle.sync()).or_else(|error| {
             handle.truncate(found.sound_bytes)?;
             Err(error)
         })
     }
-}
-
-fn slice<'b>(content: &'b [u8], damage: &Damage) -> Option<&'b [u8]> {
-    let start = usize::try_from(damage.offset).ok()?;
-    content.get(start..start + usize::try_from(damage.length).ok()?)
 }
 
 fn tracked(found: &Found, phase: Phase) -> Tracked {

@@ -6,9 +6,11 @@ use std::io;
 use std::sync::Arc;
 
 use crate::journal::JournalError;
+use crate::journal::aside::{Evidence, Kept};
 use crate::journal::disk::{Disk, DiskFile};
-use crate::journal::reader::{self, Segment};
+use crate::journal::reader::{self, DamageKind, Segment};
 use crate::journal::record::{Frames, end_mark};
+use crate::journal::recovery::{Inventory, SYNC_FAILED};
 use crate::journal::segment::{Header, Run, SegmentKind, SegmentName, SegmentNo};
 
 /// Files that stay open after their segment was sealed, until they are synced. Only with `journal.sync_interval = off`
@@ -196,6 +198,8 @@ impl Writer {
             None => Ok(()),
             Some(source) => {
                 self.suspicious = true;
+                // For the next process. If it cannot be made, that one trusts what it reads, as it would without it.
+                let _ = self.disk.create(SYNC_FAILED);
                 Err(JournalError::SyncFailed { segments: failed.segments, source })
             }
         }
@@ -250,6 +254,40 @@ impl Writer {
     pub fn read_back(&self, no: SegmentNo) -> Result<Segment, JournalError> {
         let segment = self.segments.get(&no).ok_or(JournalError::NotOpen { no })?;
         Ok(reader::read(self.disk.as_ref(), &segment.name, false)?.segment)
+    }
+
+    /// Keeps what is damaged in a segment that was read back, before it is removed: copies of the bytes, or all of a file that
+    /// the disk does not give back. Returns the files that are new, and how many bytes the bound on them left out.
+    ///
+    /// # Errors
+    /// [`JournalError::SetAside`]: not all of it could be kept.
+    pub fn set_aside(&mut self, segment: &Segment) -> Result<(Vec<String>, u64), JournalError> {
+        let Some(name) = self.segments.get(&segment.no).map(|tracked| tracked.name) else { return Ok((Vec::new(), 0)) };
+        let failed = |source| JournalError::SetAside { file: segment.file.clone(), source };
+        let (mut files, mut not_kept) = (Vec::new(), 0);
+        if segment.damage.iter().any(|damage| damage.kind == DamageKind::Unreadable) {
+            self.disk.rename(&segment.file, &name.unreadable()).map_err(failed)?;
+            if let Some(gone) = self.segments.remove(&name.no) {
+                self.bytes -= gone.bytes;
+            }
+            files.push(name.unreadable());
+        }
+        let stretches: Vec<_> = segment.damage.iter().filter(|damage| damage.length > 0).collect();
+        if !stretches.is_empty() {
+            let content = self.disk.read(&segment.file).map_err(failed)?;
+            let mut evidence = Evidence::new(self.disk.as_ref(), &Inventory::of(self.disk.as_ref())?.aside);
+            for damage in stretches {
+                match evidence.keep(name, damage, &content).map_err(failed)? {
+                    Kept::Now(file) => files.push(file),
+                    Kept::Before => {}
+                    Kept::TooMany(bytes) => not_kept += bytes,
+                }
+            }
+        }
+        if !files.is_empty() {
+            self.sync_directory().map_err(failed)?;
+        }
+        Ok((files, not_kept))
     }
 
     /// The segments that exist, oldest first.

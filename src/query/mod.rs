@@ -7,11 +7,15 @@
 pub mod buffered;
 pub mod calendar;
 pub mod events;
+pub mod export;
 pub mod flushes;
 pub mod gaps;
+pub mod history;
 pub mod range;
 pub mod storage;
+pub mod traffic;
 
+pub use crate::actors::buffer::HistoryScope as Scope;
 use crate::event::{EndpointId, InstanceId, TunnelKey};
 use crate::store::{ReadConnection, StoreError};
 
@@ -92,17 +96,6 @@ impl Names {
 
 /// Longest instance id that is looked for. A master's have 8 digits.
 const INSTANCE_ID_BYTES_MAX: usize = 256;
-
-/// What a question is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Everything.
-    Fleet,
-    /// One endpoint.
-    Endpoint(EndpointId),
-    /// One tunnel.
-    Tunnel(TunnelKey),
-}
 
 /// A positive whole number from 1 to `max`.
 fn limit(given: Option<u32>, default: u32, max: u32) -> Result<u32, QueryError> {

@@ -73,6 +73,13 @@ impl Agenda {
         self.begin(kind, now, shared, disk)
     }
 
+    /// A shutdown begins: half of them meet a fault on their way, which may be a kill.
+    pub fn stop_begins(&mut self, now: Duration, deadline: Duration) {
+        if self.next.is_some() && self.rng.bool() {
+            self.next = Some(now + Duration::from_millis(self.rng.u64(0..=deadline.as_millis() as u64)));
+        }
+    }
+
     /// Ends everything, for good.
     pub fn heal(&mut self, shared: &Shared, disk: &MemoryDisk) {
         self.next = None;

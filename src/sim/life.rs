@@ -30,8 +30,10 @@ const MASTERS_CALM_WITHIN: Duration = Duration::from_secs(32 * 60);
 const CONVERGE_WITHIN: Duration = Duration::from_secs(12 * 60);
 /// Between two looks at whether everything converged.
 const CONVERGED_YET_EVERY: Duration = Duration::from_secs(5);
-/// Looks at the end of which one has to find everything at rest, and the time between them.
-const MOMENTS_MAX: u32 = 20;
+/// Looks at the end of which one has to find everything at rest. A silent process counts as failed after 3 s at the earliest.
+const MOMENTS_MAX: u32 = 15;
+/// Before these are over the last reports need not have been read.
+const MOMENTS_MIN: u32 = 2;
 /// See [`MOMENTS_MAX`].
 const MOMENT: Duration = Duration::from_millis(150);
 /// How much later than its deadline a shutdown may be answered.
@@ -247,12 +249,21 @@ impl World {
     async fn stop(&mut self, recorder: &RecorderHandle) -> LifeEnd {
         let limit = self.plan.settings.shutdown_deadline + SHUTDOWN_MARGIN;
         self.shared.see(Seen::Fault { name: "stopping", on: true });
-        let answered = tokio::select! {
-            biased;
-            () = crash::over(&self.shared) => return self.over(),
-            answered = tokio::time::timeout(limit, recorder.shutdown()) => answered,
-        };
-        LifeEnd::Over(answered.map_or(Ended::Hung, Ended::Stopped))
+        self.agenda.stop_begins(self.shared.elapsed(), self.plan.settings.shutdown_deadline);
+        let mut answered = std::pin::pin!(tokio::time::timeout(limit, recorder.shutdown()));
+        loop {
+            let due = self.next_due();
+            tokio::select! {
+                biased;
+                () = crash::over(&self.shared) => return self.over(),
+                answered = &mut answered => return LifeEnd::Over(answered.map_or(Ended::Hung, Ended::Stopped)),
+                () = self.sleep_until(due) => match self.agenda.act(self.shared.elapsed(), &self.shared, &self.disk) {
+                    // Told to stop once more, it goes on stopping.
+                    Now::Nothing | Now::Stop => {}
+                    Now::Die { power, .. } => return self.die(power),
+                },
+            }
+        }
     }
 
     /// Ends all faults, ours and the masters'.
@@ -340,18 +351,19 @@ impl World {
                 return end;
             }
         }
-        // At any moment a small batch may be on its way to the database; the next moment it is there.
-        let mut unmet = self.unmet(recorder);
-        for _ in 0..MOMENTS_MAX {
-            if unmet.is_empty() {
-                break;
-            }
+        // The masters fall silent: what they show now is what must be shown and stored after the shutdown, once it was read.
+        self.silence_masters();
+        let mut unmet = Vec::new();
+        for moment in 1..=MOMENTS_MAX {
             if let Some(end) = self.pass(recorder, MOMENT).await {
                 return end;
             }
+            // At any moment a small batch may be on its way to the database; the next moment it is there.
             unmet = self.unmet(recorder);
+            if unmet.is_empty() && moment >= MOMENTS_MIN {
+                break;
+            }
         }
-        // The masters fall silent: what they show now is what must be shown and stored after the shutdown.
         let shown = self.shown();
         let Some(look) = self.look(recorder).await else { return self.over() };
         let summary = match self.stop(recorder).await {
@@ -373,6 +385,15 @@ impl World {
         let settled = Settled { unmet, shown, moved_at_masters, look, summary, audit, segments };
         self.shared.see_always(Seen::Settled(Box::new(settled)));
         if lock(&self.shared.judge).violation.is_some() { LifeEnd::Violated } else { LifeEnd::Settled }
+    }
+
+    fn silence_masters(&self) {
+        for place in &self.places {
+            let ids: Vec<_> = place.with(|living| living.master.instances().map(|instance| instance.id.clone()).collect());
+            for id in ids {
+                place.act(&Action::Silence { id, silent: true });
+            }
+        }
     }
 
     fn moved_at_masters(&self) -> Vec<(TunnelKey, Counters)> {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::clock::Timestamp;
 use crate::endpoint::EndpointStatus;
 
 /// Version and commit of this program: `0.1.0 (941f302a1b2c)`.
@@ -40,6 +41,10 @@ pub struct OptimizedStorage {
     pub max_buffer_size: u64,
     /// When the last flush was cut: `YYYY-MM-DD HH:MM:SS` in `storage.timezone`; `None` before the first.
     pub last_flush_time: Option<String>,
+    /// The same instant for `/metrics`; the document has it as text alone.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub last_flush_at: Option<Timestamp>,
     /// `buffer_size` in percent of `max_buffer_size`; passes 100 while the database is down.
     pub buffer_usage_pct: f64,
     /// Flushes by cause.

@@ -59,7 +59,7 @@ impl DatabaseUrl {
     }
 
     /// `text` without the URL's password, for what drivers and servers say.
-    pub(super) fn scrub(&self, text: &str) -> String {
+    pub(crate) fn scrub(&self, text: &str) -> String {
         let text = text.trim().lines().map(str::trim).collect::<Vec<_>>().join("; ");
         match self.password() {
             Some(password) if !password.is_empty() => text.replace(password, "***"),
@@ -74,7 +74,8 @@ impl DatabaseUrl {
         in_authority.or_else(|| url.split_once("password=").map(|parts| parts.1.split('&').next().unwrap_or_default()))
     }
 
-    fn libpq(&self, url: &str) -> String {
+    /// The URL as libpq takes it, with our defaults where it does not say otherwise.
+    pub(crate) fn libpq(&self, url: &str) -> String {
         let application = format!("tidegate%20pid%20{}", std::process::id());
         let defaults = POSTGRES_DEFAULTS.into_iter().chain([("application_name", application.as_str())]);
         defaults.fold(url.to_owned(), |mut url, (key, value)| {
@@ -190,7 +191,7 @@ impl Connection {
                 if !path.exists() {
                     return Err(StoreError::fatal(format!("there is no database {url} yet; `tidegate run` makes it")));
                 }
-                let uri = format!("file:{}?mode=ro", uri_path(&path.to_string_lossy()));
+                let uri = sqlite_uri(&path, "mode=ro");
                 let mut connection = SqliteConnection::establish(&uri).map_err(|e| connect_error(url, &e))?;
                 let pragmas = format!("PRAGMA busy_timeout = {SQLITE_BUSY_MILLIS}; PRAGMA query_only = ON");
                 connection.batch_execute(&pragmas).map_err(|error| query_error(url, &error, Phase::Opening))?;
@@ -256,9 +257,10 @@ fn connect_postgres(url: &DatabaseUrl, text: &str) -> Result<PgConnection, Store
     Ok(connection)
 }
 
-/// A path as part of a `file:` URI.
-fn uri_path(path: &str) -> String {
-    path.replace('%', "%25").replace('?', "%3f").replace('#', "%23")
+/// The `file:` URI of an absolute path, with SQLite's parameters.
+pub(crate) fn sqlite_uri(path: &Path, parameters: &str) -> String {
+    let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    format!("file:{path}?{parameters}")
 }
 
 /// When an error came: what is a person's business at start is waited out later.

@@ -103,7 +103,7 @@ pub(super) fn connect(url: &DatabaseUrl) -> Result<(Connection, Vec<String>), St
     Ok((connection, ran))
 }
 
-fn transaction<T>(
+pub(super) fn transaction<T>(
     url: &DatabaseUrl,
     connection: &mut Connection,
     work: impl FnOnce(&mut Connection) -> Result<T, Failure>,

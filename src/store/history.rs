@@ -112,6 +112,21 @@ fn store_accounts(connection: &mut Connection, batch: &HistoryBatch, batch_size:
     Ok(())
 }
 
+/// Adds bytes that were counted elsewhere to the account of a tunnel.
+pub(super) fn add_account(connection: &mut Connection, tunnel: &TunnelKey, moved: Counters) -> QueryResult<()> {
+    use history_accounts as h;
+    let account = Account { tunnel: tunnel.clone(), from: Counters::default(), to: moved, open: Counters::default() };
+    let row = AccountRow::new(Change { risen: four(moved), last: &account });
+    let risen = (
+        h::risen_tcp_rx.eq(h::risen_tcp_rx + excluded(h::risen_tcp_rx)),
+        h::risen_tcp_tx.eq(h::risen_tcp_tx + excluded(h::risen_tcp_tx)),
+        h::risen_udp_rx.eq(h::risen_udp_rx + excluded(h::risen_udp_rx)),
+        h::risen_udp_tx.eq(h::risen_udp_tx + excluded(h::risen_udp_tx)),
+    );
+    let insert = diesel::insert_into(h::table).values(row).on_conflict((h::endpoint_id, h::instance_id));
+    on!(connection, c => insert.do_update().set(risen).execute(c).map(drop))
+}
+
 fn four(counters: Counters) -> [i64; 4] {
     [bigint(counters.tcp_rx), bigint(counters.tcp_tx), bigint(counters.udp_rx), bigint(counters.udp_tx)]
 }

@@ -10,6 +10,7 @@ use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, SqliteConn
 
 use super::connection::{Connection, on};
 use super::events::{bigint, text};
+use super::read_ladder::Stretch;
 use crate::clock::Timestamp;
 use crate::event::{Counters, EndpointId, TunnelKey};
 use crate::history::figures::{Figures, Ping, Totals};
@@ -201,6 +202,11 @@ impl Row {
         }
     }
 
+    /// As answers to people take it.
+    pub(super) fn stretch(&self) -> Stretch {
+        Stretch { start: Timestamp(self.record_time), totals: self.totals() }
+    }
+
     fn totals(&self) -> Totals {
         let whole = |speed: f64| speed.round() as i64;
         Totals {
@@ -255,6 +261,20 @@ pub(super) fn load_totals(
         }));
     }
     Ok(found)
+}
+
+/// Reads all totals of one endpoint, or of the fleet, from a time on.
+pub(super) fn load_totals_from(
+    connection: &mut Connection,
+    level: Level,
+    endpoint: EndpointId,
+    from: Timestamp,
+) -> QueryResult<TotalRows> {
+    let query = format!("{} WHERE endpoint_id = $1 AND record_time >= $2", Table::of(level, true).select());
+    let query = sql_query(query).bind::<Integer, _>(endpoint.0).bind::<BigInt, _>(from.0);
+    let rows: Vec<Row> = on!(connection, c => query.load(c))?;
+    let marked = |row: &Row| Marked { row: row.totals(), zone_changed: row.zone_changed };
+    Ok(rows.iter().map(|row| ((endpoint, Timestamp(row.record_time)), marked(row))).collect())
 }
 
 /// The keys as ranges of times that are close together.

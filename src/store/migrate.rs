@@ -54,6 +54,12 @@ fn names(ran: diesel::migration::Result<Vec<MigrationVersion<'_>>>) -> diesel::m
     Ok(ran?.iter().map(ToString::to_string).collect())
 }
 
+/// Whether a migration ever ran in this database.
+pub(super) fn has_schema(connection: &mut Connection) -> bool {
+    let query = sql_query(format!("SELECT version FROM {TABLE} LIMIT 1"));
+    on!(connection, c => query.execute(c)).is_ok()
+}
+
 /// Checks, without writing, that a database has exactly this program's schema.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use diesel::{BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryD
 
 use super::connection::{Connection, on};
 use super::ladder::Table;
-use super::schema::{counter_events, endpoint_sse, gaps, history_accounts, quarantine};
+use super::schema::{counter_events, endpoint_sse, gaps, history_accounts, history_imports, quarantine};
 use crate::event::EndpointId;
 
 /// Rows that one step looks at: some tens of milliseconds.
@@ -64,6 +64,7 @@ fn history(connection: &mut Connection, id: EndpointId) -> QueryResult<Purge> {
     }
     on!(connection, c => {
         diesel::delete(history_accounts::table.filter(history_accounts::endpoint_id.eq(id.0))).execute(c)?;
+        diesel::delete(history_imports::table.filter(history_imports::endpoint_id.eq(id.0))).execute(c)?;
         diesel::delete(counter_events::table.filter(counter_events::endpoint_id.eq(id.0))).execute(c)?;
         diesel::delete(gaps::table.filter(gaps::endpoint_id.eq(id.0))).execute(c)?;
         diesel::delete(quarantine::table.filter(quarantine::endpoint_id.eq(id.0))).execute(c)?;

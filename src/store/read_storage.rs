@@ -9,10 +9,12 @@ use diesel::{OptionalExtension, QueryDsl, QueryResult, QueryableByName, RunQuery
 
 use super::StoreError;
 use super::connection::{Connection, on};
+use super::ladder::Table;
 use super::read::ReadConnection;
 use super::read_events::received_at;
 use super::schema::{endpoint_sse, flushes};
 use crate::clock::Timestamp;
+use crate::history::ladder::FLEET;
 use crate::id::EventId;
 
 /// A database's size.
@@ -42,7 +44,7 @@ pub struct TableRecord {
 }
 
 #[derive(QueryableByName)]
-struct Table {
+struct Size {
     #[diesel(sql_type = Text)]
     name: String,
     #[diesel(sql_type = BigInt)]
@@ -57,6 +59,12 @@ struct Whole {
     bytes: i64,
     #[diesel(sql_type = Nullable<BigInt>)]
     free: Option<i64>,
+}
+
+#[derive(QueryableByName)]
+struct Oldest {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    oldest: Option<i64>,
 }
 
 /// A row stands in a leaf; in a table WITHOUT ROWID also in the pages above.
@@ -121,12 +129,21 @@ impl ReadConnection {
                     on!(&mut self.connection, c => first.first(c).optional()).map_err(|error| self.failed(&error))?;
                 Ok(first.map(Timestamp))
             }
-            _ => Ok(None),
+            table => {
+                let Some(level) = Table::ALL.into_iter().find(|known| known.name == table).map(|known| known.level) else {
+                    return Ok(None);
+                };
+                // The key of the totals finds the first of the fleet; the tunnels' rows of the level are as old.
+                let totals = Table::of(level, true).name;
+                let query = sql_query(format!("SELECT MIN(record_time) AS oldest FROM {totals} WHERE endpoint_id = {}", FLEET.0));
+                let found: Oldest = on!(&mut self.connection, c => query.get_result(c)).map_err(|error| self.failed(&error))?;
+                Ok(found.oldest.map(Timestamp))
+            }
         }
     }
 }
 
-fn sizes(connection: &mut Connection) -> QueryResult<(Whole, Vec<Table>)> {
+fn sizes(connection: &mut Connection) -> QueryResult<(Whole, Vec<Size>)> {
     match connection {
         Connection::Sqlite(c) => Ok((sql_query(SQLITE_WHOLE).get_result(c)?, sql_query(SQLITE_TABLES).load(c)?)),
         Connection::Postgres(c) => Ok((sql_query(POSTGRES_WHOLE).get_result(c)?, sql_query(POSTGRES_TABLES).load(c)?)),

@@ -235,6 +235,16 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
+    history_imports (endpoint_id, instance_id) {
+        endpoint_id -> Int4,
+        instance_id -> Text,
+        through -> Int8,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     history_minute_totals (endpoint_id, record_time) {
         endpoint_id -> Int4,
         record_time -> Int8,
@@ -381,6 +391,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     history_days,
     history_hour_totals,
     history_hours,
+    history_imports,
     history_minute_totals,
     history_state,
     history_zones,

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use futures_util::stream::{Stream, StreamExt};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, Connection};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, LOCATION, USER_AGENT};
@@ -22,6 +23,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 use super::tls::{Tls, handshake};
 use super::{ANSWER_BYTES_MAX, OpenStream, Target, Transport, TransportError};
@@ -57,7 +59,10 @@ const QUOTED_CHARS_MAX: usize = 200;
 /// Of an error answer, so much is read to look for a known sentence.
 const HINT_BYTES_MAX: usize = 4096;
 
-type Http = Connection<TokioIo<Io>, Empty<Bytes>>;
+/// What is said of who asks.
+const AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
+
+type Http = Connection<TokioIo<Io>, Full<Bytes>>;
 
 /// Speaks to masters over the network. Cheap to clone.
 #[derive(Clone, Default)]
@@ -73,14 +78,72 @@ impl HttpTransport {
     }
 
     async fn call(self, target: Target, path: String, accept: &'static str) -> Result<Answer, TransportError> {
-        let mut answer = self.send(&target, &path, accept).await?;
-        let status = answer.response.status();
+        let answer = self.send(&target, &path, accept).await?;
+        answer.accepted(&target, path).await
+    }
+
+    async fn send(&self, target: &Target, path: &str, accept: &'static str) -> Result<Answer, TransportError> {
+        let url = &target.url;
+        let tcp = connect(url, &resolve(url).await?).await?;
+        let (io, certificate) = if url.https {
+            let (stream, certificate) = self.encrypt(target, tcp).await?;
+            (Io::Tls(Box::new(stream)), certificate)
+        } else {
+            (Io::Plain(tcp), None)
+        };
+        ask(io, target, path, accept, certificate).await
+    }
+
+    /// The handshake, with the target's policy.
+    pub(super) async fn encrypt(
+        &self,
+        target: &Target,
+        tcp: TcpStream,
+    ) -> Result<(TlsStream<TcpStream>, Option<Fingerprint>), TransportError> {
+        let config = self.tls.config(&target.tls).await?;
+        let limit = Limit { phase: "the TLS handshake", seconds: TLS_SECS };
+        limit.over(handshake(config, &target.tls, &target.url.host, tcp)).await
+    }
+}
+
+/// Sends a request over a connection and reads the response head.
+pub(super) async fn ask(
+    io: Io,
+    target: &Target,
+    path: &str,
+    accept: &'static str,
+    certificate: Option<Fingerprint>,
+) -> Result<Answer, TransportError> {
+    let request = request(target, path, accept)?;
+    let limit = Limit { phase: "the response head", seconds: HEAD_SECS };
+    let (response, body) = limit.over(exchange(io, request)).await?;
+    Ok(Answer { response, body, certificate })
+}
+
+/// Posts a JSON body and gives the status of the answer.
+pub(super) async fn post(io: Io, place: &MasterUrl, path: &str, body: Bytes) -> Result<u16, TransportError> {
+    let request = Request::post(path)
+        .header(HOST, place.authority())
+        .header(CONTENT_TYPE, "application/json")
+        .header(USER_AGENT, AGENT)
+        .body(Full::new(body))
+        .map_err(|_| TransportError::NotAMaster { detail: "the path cannot be asked for".to_owned() })?;
+    let limit = Limit { phase: "the response head", seconds: HEAD_SECS };
+    let (response, _) = limit.over(exchange(io, request)).await?;
+    Ok(response.status().as_u16())
+}
+
+impl Answer {
+    /// The answer if its status is 200, else what the status means.
+    pub(super) async fn accepted(mut self, target: &Target, path: String) -> Result<Self, TransportError> {
+        let status = self.response.status();
         if status == StatusCode::OK {
-            return Ok(answer);
+            return Ok(self);
         }
+        let answer = &mut self;
         if status.is_redirection() {
             let location = answer.response.headers().get(LOCATION).map_or("nowhere", |value| value.to_str().unwrap_or("?"));
-            return Err(TransportError::Redirect { location: quoted(location, &target) });
+            return Err(TransportError::Redirect { location: quoted(location, target) });
         }
         Err(match status.as_u16() {
             401 => TransportError::WrongKey,
@@ -96,23 +159,6 @@ impl HttpTransport {
             }
             status => TransportError::Status { status, hint: hint(status) },
         })
-    }
-
-    async fn send(&self, target: &Target, path: &str, accept: &'static str) -> Result<Answer, TransportError> {
-        let url = &target.url;
-        let tcp = connect(url).await?;
-        let (io, certificate) = if url.https {
-            let config = self.tls.config(&target.tls).await?;
-            let limit = Limit { phase: "the TLS handshake", seconds: TLS_SECS };
-            let (stream, certificate) = limit.over(handshake(config, &target.tls, &url.host, tcp)).await?;
-            (Io::Tls(Box::new(stream)), certificate)
-        } else {
-            (Io::Plain(tcp), None)
-        };
-        let request = request(target, path, accept)?;
-        let limit = Limit { phase: "the response head", seconds: HEAD_SECS };
-        let (response, body) = limit.over(exchange(io, request)).await?;
-        Ok(Answer { response, body, certificate })
     }
 }
 
@@ -142,13 +188,13 @@ impl Transport for HttpTransport {
 }
 
 /// What is waited for, and how long.
-struct Limit {
-    phase: &'static str,
-    seconds: u64,
+pub(super) struct Limit {
+    pub(super) phase: &'static str,
+    pub(super) seconds: u64,
 }
 
 impl Limit {
-    async fn over<T>(self, work: impl Future<Output = Result<T, TransportError>>) -> Result<T, TransportError> {
+    pub(super) async fn over<T>(self, work: impl Future<Output = Result<T, TransportError>>) -> Result<T, TransportError> {
         let Self { phase, seconds } = self;
         match timeout(Duration::from_secs(seconds), work).await {
             Ok(result) => result,
@@ -158,28 +204,36 @@ impl Limit {
 }
 
 /// A response whose head was read.
-struct Answer {
-    response: Response<()>,
-    body: BodyStream,
+pub(super) struct Answer {
+    pub(super) response: Response<()>,
+    pub(super) body: BodyStream,
     certificate: Option<Fingerprint>,
 }
 
-async fn connect(url: &MasterUrl) -> Result<TcpStream, TransportError> {
-    let resolve = Limit { phase: "the name server", seconds: RESOLVE_SECS };
-    let addresses: Vec<_> = resolve
-        .over(async {
-            let found = lookup_host((url.host.as_str(), url.port)).await;
-            found.map(Iterator::collect).map_err(|error| TransportError::Resolve { detail: error.to_string() })
-        })
-        .await?;
+/// The addresses of a master's host name.
+pub(super) async fn resolve(url: &MasterUrl) -> Result<Vec<SocketAddr>, TransportError> {
+    let limit = Limit { phase: "the name server", seconds: RESOLVE_SECS };
+    let addresses = limit.over(async {
+        let found = lookup_host((url.host.as_str(), url.port)).await;
+        found.map(Iterator::collect).map_err(|error| TransportError::Resolve { detail: error.to_string() })
+    });
+    let addresses: Vec<_> = addresses.await?;
+    if addresses.is_empty() {
+        return Err(TransportError::Resolve { detail: "the name has no address".to_owned() });
+    }
+    Ok(addresses)
+}
+
+/// Connects to the first of these addresses that takes it.
+pub(super) async fn connect(url: &MasterUrl, addresses: &[SocketAddr]) -> Result<TcpStream, TransportError> {
     let limit = Limit { phase: "the connection", seconds: CONNECT_SECS };
     // Each address has its share of the time, so that one that swallows packets does not use up all of it.
     let share = Duration::from_secs(CONNECT_SECS) / u32::try_from(addresses.len().max(1)).unwrap_or(1);
     let tcp = limit
         .over(async {
-            let mut last = TransportError::Resolve { detail: "the name has no address".to_owned() };
+            let mut last = TransportError::Unreachable { detail: format!("{} has no address", url.host) };
             for address in addresses {
-                match timeout(share, TcpStream::connect(address)).await {
+                match timeout(share, TcpStream::connect(*address)).await {
                     Ok(Ok(tcp)) => return Ok(tcp),
                     Ok(Err(error)) => last = connect_error(&error),
                     Err(_) => last = TransportError::TimedOut { phase: "the connection", seconds: CONNECT_SECS },
@@ -209,22 +263,19 @@ fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
     tcp.set_nodelay(true)
 }
 
-fn request(target: &Target, path: &str, accept: &'static str) -> Result<Request<Empty<Bytes>>, TransportError> {
-    let mut request = Request::get(path)
-        .header(HOST, target.url.authority())
-        .header(ACCEPT, accept)
-        .header(USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")));
+fn request(target: &Target, path: &str, accept: &'static str) -> Result<Request<Full<Bytes>>, TransportError> {
+    let mut request = Request::get(path).header(HOST, target.url.authority()).header(ACCEPT, accept).header(USER_AGENT, AGENT);
     if !target.api_key.reveal().is_empty() {
         // A key that no header can carry cannot be the right one.
         let mut key = HeaderValue::from_str(target.api_key.reveal()).map_err(|_| TransportError::WrongKey)?;
         key.set_sensitive(true);
         request = request.header("X-API-Key", key);
     }
-    request.body(Empty::new()).map_err(|_| TransportError::WrongPath { path: path.to_owned() })
+    request.body(Full::default()).map_err(|_| TransportError::WrongPath { path: path.to_owned() })
 }
 
 /// Sends the request and reads the response head, driving the connection meanwhile.
-async fn exchange(io: Io, request: Request<Empty<Bytes>>) -> Result<(Response<()>, BodyStream), TransportError> {
+async fn exchange(io: Io, request: Request<Full<Bytes>>) -> Result<(Response<()>, BodyStream), TransportError> {
     let first_bytes = Rc::new(Cell::new([0; 2]));
     let io = io.watched(Rc::clone(&first_bytes));
     let (mut sender, connection) =
@@ -254,14 +305,14 @@ fn poll_connection(connection: &mut Option<Pin<Box<Http>>>, cx: &mut Context<'_>
 }
 
 /// The body of a response together with the connection that it comes through: one cannot outlive the other.
-struct BodyStream {
+pub(super) struct BodyStream {
     connection: Option<Pin<Box<Http>>>,
     body: Incoming,
     ended: bool,
 }
 
 impl BodyStream {
-    async fn read_all(&mut self, limit: usize) -> Result<Bytes, TransportError> {
+    pub(super) async fn read_all(&mut self, limit: usize) -> Result<Bytes, TransportError> {
         let mut answer = BytesMut::new();
         while let Some(piece) = self.next().await {
             let piece = piece?;
@@ -303,7 +354,7 @@ impl Stream for BodyStream {
     }
 }
 
-fn expect_type<T>(response: &Response<T>, expected: &str, target: &Target) -> Result<(), TransportError> {
+pub(super) fn expect_type<T>(response: &Response<T>, expected: &str, target: &Target) -> Result<(), TransportError> {
     let found = response.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
     let essence = found.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence == expected {
@@ -319,7 +370,7 @@ fn expect_type<T>(response: &Response<T>, expected: &str, target: &Target) -> Re
 }
 
 /// A peer's text for an error message: without secrets and control characters, not too long.
-fn quoted(text: &str, target: &Target) -> String {
+pub(super) fn quoted(text: &str, target: &Target) -> String {
     let clean = Redactor::new([&target.api_key]).clean(text);
     clean.as_str().chars().filter(|c| !c.is_control()).take(QUOTED_CHARS_MAX).collect()
 }
@@ -349,9 +400,9 @@ fn broken(error: &hyper::Error) -> TransportError {
 }
 
 /// The bytes below HTTP.
-enum Io {
+pub(super) enum Io {
     Plain(TcpStream),
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<TcpStream>>),
     /// Plain, and the first two bytes that come are noted.
     Watched(TcpStream, Rc<Cell<[u8; 2]>>, usize),
 }

@@ -1,6 +1,8 @@
 //! How bytes come from a master. The production transport speaks HTTP/1.1 over TCP or TLS; the simulation has its own.
 
 mod http;
+pub mod post;
+pub mod probe;
 mod tls;
 
 use std::rc::Rc;

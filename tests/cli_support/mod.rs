@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
+use tidegate::actors::alerts::{AlertsState, TestedChannels};
 use tidegate::actors::buffer::FlushAnswer;
 use tidegate::actors::endpoints::{ChangeError, EndpointView};
 use tidegate::actors::sse_ingest::IngestState;
@@ -131,6 +132,14 @@ impl RecorderApi for Fake {
             state.purged.push(name.to_owned());
         }
         Ok(())
+    }
+
+    fn alerts(&self) -> AlertsState {
+        AlertsState::default()
+    }
+
+    async fn test_alerts(&self) -> Result<TestedChannels, Problem> {
+        Ok(Vec::new())
     }
 
     async fn live_since(&self, version: u64) -> Result<Delta, Problem> {

@@ -85,6 +85,11 @@ impl Setup {
         &self.database_url
     }
 
+    /// Origin of the page.
+    pub fn origin(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// The database, where it is SQLite.
     pub fn database_path(&self) -> PathBuf {
         PathBuf::from(self.database_url.strip_prefix("sqlite:").expect("an SQLite database"))

@@ -1,14 +1,21 @@
-//! Reading what is stored: pages of events, flushes and gaps, and sizes.
+//! Reading what is stored: charts, traffic, exports, pages of events, flushes and gaps, and sizes.
 
+use chrono_tz::Tz;
+use tidegate::actors::buffer::WaitingHistory;
 use tidegate::clock::Timestamp;
-use tidegate::event::{EndpointId, EventKind, Record};
+use tidegate::config::RetentionConfig;
+use tidegate::event::{EndpointId, EventKind, Record, TunnelKey};
 use tidegate::id::EventId;
+use tidegate::query::calendar::Periods;
+use tidegate::query::export::{self, Export, ExportQuery};
+use tidegate::query::history::{self, HistoryQuery, HistoryQuestion};
 use tidegate::query::range::Range;
+use tidegate::query::traffic::{self, By, TrafficQuery};
 use tidegate::query::{Names, Scope};
-use tidegate::store::{EventFilter, ReadConnection, Store, received_at};
+use tidegate::store::{EventFilter, HistoryRow, ReadConnection, Store, received_at};
 
 use crate::postgres::TestDatabase;
-use crate::sample::{at, batch, endpoint, event, gap, open, open_when_released, tunnel, update};
+use crate::sample::{at, batch, endpoint, event, gap, minute, open, open_when_released, tunnel, update};
 
 const ALL: EventFilter = EventFilter { scope: Scope::Fleet, kind: None, lowest: i64::MIN, below: i64::MAX };
 
@@ -96,14 +103,174 @@ pub fn flushes_and_gaps_are_paged_newest_first(database: &TestDatabase) {
 
 pub fn sizes_are_told_table_by_table(database: &TestDatabase) {
     let mut reader = written(database);
+    open_when_released(database).commit_history(&tidy(100, vec![minute("aaaa0001", 7), minute("aaaa0001", 5)])).unwrap();
     // PostgreSQL estimates, once it has looked.
     database.execute("ANALYZE");
     let storage = reader.storage().unwrap();
     let table = |name: &str| storage.tables.iter().find(|table| table.name == name).unwrap();
-    assert_eq!((table("endpoint_sse").rows, table("flushes").rows), (Some(30), Some(3)));
+    assert_eq!((table("endpoint_sse").rows, table("flushes").rows), (Some(30), Some(4)));
+    assert_eq!((table("service_history").rows, table("service_history").oldest), (Some(2), Some(at(300))));
+    assert_eq!(table("history_hour_totals").oldest, Some(at(0)));
     assert_eq!(table("tunnel_state").rows.unwrap_or_default(), 0);
     assert!(table("endpoint_sse").bytes >= 4_096 && storage.database_bytes >= table("endpoint_sse").bytes);
     assert_eq!(table("endpoint_sse").oldest, Some(at(1)));
     assert_eq!(table("flushes").oldest, Some(Timestamp(at(3_600).0)));
     assert_eq!(table("endpoints").oldest, None);
+}
+
+/// Waiting rows under a scope, as the recorder hands them over.
+fn waiting(counting: Vec<HistoryRow>, batches: Vec<(EventId, Vec<HistoryRow>)>, as_of: i64) -> WaitingHistory {
+    WaitingHistory { counting, batches, missing: 0, as_of: EventId(as_of) }
+}
+
+fn question(scope: (Option<&str>, Option<&str>), step: &str, zone: Tz) -> HistoryQuestion {
+    let text = |time: Timestamp| Some(time.to_string());
+    let query = HistoryQuery {
+        endpoint: scope.0.map(str::to_owned),
+        tunnel: scope.1.map(str::to_owned),
+        since: text(at(-3_600)),
+        until: text(at(3_600)),
+        step: Some(step.to_owned()),
+    };
+    let days = |days: u64| std::time::Duration::from_secs(days * 86_400);
+    let retention = RetentionConfig { events: days(1), minutes: days(7), hours: days(90), days: None };
+    HistoryQuestion::new(query, at(3_600), zone, &retention).unwrap()
+}
+
+/// Bytes received by step, of those that are known, with their times in minutes after noon.
+fn received(reader: &mut ReadConnection, question: &HistoryQuestion, waiting: &WaitingHistory) -> Option<Vec<(i64, u64)>> {
+    let chart = history::answer(reader, question, waiting).unwrap_or_else(|error| panic!("{error}"))?;
+    assert_eq!(chart.columns.time.len(), chart.columns.received.len());
+    let times = chart.columns.time.iter().map(|time| (time * Timestamp::SECOND - at(0).0) / Timestamp::MINUTE);
+    Some(times.zip(chart.columns.received).filter_map(|(time, bytes)| Some((time, bytes?))).collect())
+}
+
+pub fn a_chart_is_what_is_stored_and_what_waits(database: &TestDatabase) {
+    let mut store = open(database);
+    store.add_endpoint(&endpoint("tokyo"), at(0)).unwrap();
+    store.set_timezone(Tz::Asia__Kolkata, at(-86_400)).unwrap();
+    store.commit_history(&tidy(10, vec![minute("aaaa0001", 0), minute("aaaa0001", 40), minute("aaaa0002", 40)])).unwrap();
+    drop(store);
+    let mut reader = ReadConnection::open(&database.url()).unwrap();
+    let zone = Tz::Asia__Kolkata;
+    let of_one = (None, Some("tokyo/aaaa0001"));
+    let none = WaitingHistory::default();
+    // A minute of a tunnel receives 1 byte over TCP and 3 over UDP.
+    assert_eq!(received(&mut reader, &question(of_one, "1m", zone), &none).unwrap(), [(0, 4), (40, 4)]);
+    assert_eq!(received(&mut reader, &question(of_one, "1h", zone), &none).unwrap(), [(-30, 4), (30, 4)]);
+    assert_eq!(received(&mut reader, &question(of_one, "1d", zone), &none).unwrap(), [(-17 * 60 - 30, 8)]);
+    for scope in [(None, None), (Some("tokyo"), None)] {
+        assert_eq!(received(&mut reader, &question(scope, "1m", zone), &none).unwrap(), [(0, 4), (40, 8)]);
+        assert_eq!(received(&mut reader, &question(scope, "1h", zone), &none).unwrap(), [(-30, 4), (30, 8)]);
+    }
+    // What is counting, and two batches of which one is stored already.
+    let rows = waiting(
+        vec![minute("aaaa0001", 42)],
+        vec![(EventId(10), vec![minute("aaaa0001", 40)]), (EventId(11), vec![minute("aaaa0001", 41)])],
+        12,
+    );
+    assert_eq!(received(&mut reader, &question(of_one, "1h", zone), &rows).unwrap(), [(-30, 4), (30, 12)]);
+    assert_eq!(received(&mut reader, &question((None, None), "1h", zone), &rows).unwrap(), [(-30, 4), (30, 16)]);
+    assert_eq!(received(&mut reader, &question((None, Some("tokyo/aaaa0002")), "1h", zone), &rows).unwrap(), [(30, 4)]);
+    // A batch that is newer than what the recorder knew of: what was counting may be in it.
+    assert_eq!(received(&mut reader, &question(of_one, "1h", zone), &waiting(vec![minute("aaaa0001", 42)], Vec::new(), 9)), None);
+    for (scope, found) in
+        [((Some("paris"), None), false), ((None, Some("tokyo/cccc0000")), false), ((None, Some("tokyo/aaaa0002")), true)]
+    {
+        assert_eq!(history::answer(&mut reader, &question(scope, "1h", zone), &none).is_ok(), found, "{scope:?}");
+    }
+}
+
+fn tidy(id: i64, rows: Vec<HistoryRow>) -> tidegate::store::HistoryBatch {
+    crate::sample::history(id, 0, rows)
+}
+
+pub fn traffic_is_summed_by_day_month_and_cycle(database: &TestDatabase) {
+    let mut store = open(database);
+    store.add_endpoint(&endpoint("tokyo"), at(0)).unwrap();
+    store.add_endpoint(&endpoint("paris"), at(0)).unwrap();
+    let day = 24 * 60;
+    let of_paris = |instance: &str, at: i64| {
+        let mut row = minute(instance, at);
+        row.tunnel.endpoint = EndpointId(2);
+        row
+    };
+    // Noon is 2026-11-23; the cycle began on the 15th of October.
+    store.commit_history(&tidy(1, vec![minute("aaaa0001", 0), minute("aaaa0001", -day), minute("aaaa0002", -10 * day)])).unwrap();
+    store
+        .commit_history(&tidy(2, vec![minute("aaaa0001", -30 * day), of_paris("aaaa0001", 0), of_paris("bbbb", -50 * day)]))
+        .unwrap();
+    drop(store);
+    let mut reader = ReadConnection::open(&database.url()).unwrap();
+    let periods =
+        Periods { cycle: Range { from: at(-39 * 86_400 - 43_200), until: at(86_400) }, ..Periods::at(at(0), Tz::UTC, 1) };
+    let mut rows = |by, endpoint: Option<&str>, waiting: &WaitingHistory| -> Vec<String> {
+        let query = TrafficQuery { by, endpoint: endpoint.map(str::to_owned) };
+        let answer = traffic::answer(&mut reader, &query, waiting, &periods, Tz::UTC).unwrap().unwrap();
+        let row = |row: traffic::TrafficRow| {
+            let name = format!("{} {}", row.endpoint.unwrap_or_default(), row.instance_id.unwrap_or_default());
+            format!("{}: {} {} {}", name.trim(), row.today.received, row.month.received, row.cycle.sent)
+        };
+        answer.rows.into_iter().map(row).collect()
+    };
+    let none = WaitingHistory::default();
+    assert_eq!(rows(None, None, &none), [": 8 16 30"]);
+    assert_eq!(rows(Some(By::Endpoint), None, &none), ["tokyo: 4 12 24", "paris: 4 4 6"]);
+    assert_eq!(rows(None, Some("tokyo"), &none), ["tokyo: 4 12 24"]);
+    let tunnels = ["tokyo aaaa0001: 4 8 18", "tokyo aaaa0002: 0 4 6", "paris aaaa0001: 4 4 6"];
+    assert_eq!(rows(Some(By::Tunnel), None, &none), tunnels);
+    assert_eq!(rows(Some(By::Tunnel), Some("tokyo"), &none), tunnels[..2]);
+    let more = waiting(vec![minute("aaaa0003", 1), of_paris("aaaa0001", 1)], Vec::new(), 5);
+    assert_eq!(rows(None, None, &more), [": 16 24 42"]);
+    assert_eq!(rows(Some(By::Tunnel), Some("tokyo"), &more), [tunnels[0], tunnels[1], "tokyo aaaa0003: 4 4 6"]);
+    assert_eq!(rows(Some(By::Endpoint), Some("paris"), &more), ["paris: 8 8 12"]);
+}
+
+pub fn an_export_pages_through_everything_once(database: &TestDatabase) {
+    drop(written(database));
+    let mut store = open_when_released(database);
+    let mut rows = Vec::new();
+    for instance in ["aaaa0001", "aaaa0002", "a:b/c"] {
+        rows.extend((0..5).map(|n| minute(instance, n)));
+    }
+    rows.push(HistoryRow { tunnel: TunnelKey { endpoint: EndpointId(7), instance: "gone".into() }, ..minute("x", 2) });
+    store.commit_history(&tidy(100, rows)).unwrap();
+    drop(store);
+    let mut reader = ReadConnection::open(&database.url()).unwrap();
+    let mut all = |what, endpoint: Option<&str>, tunnel: Option<&str>, since: Timestamp, limit| -> Vec<String> {
+        let mut query = ExportQuery {
+            what,
+            since: Some(since.to_string()),
+            until: Some(at(7_200).to_string()),
+            endpoint: endpoint.map(str::to_owned),
+            tunnel: tunnel.map(str::to_owned),
+            limit: Some(limit),
+            cursor: None,
+        };
+        let mut found = Vec::new();
+        for _ in 0..100 {
+            let page = export::answer(&mut reader, &query, at(7_200), Tz::UTC).unwrap();
+            let place = |name: &str| page.columns.iter().position(|column| column == name).unwrap();
+            let (instance, key) = (place("instance_id"), place(if what == Export::Events { "id" } else { "time" }));
+            found.extend(
+                page.rows.iter().map(|row| format!("{}@{}", row[instance].as_str().unwrap(), row[key].as_str().unwrap())),
+            );
+            let Some(next) = page.next else { return found };
+            query.cursor = Some(next);
+        }
+        panic!("the export does not end");
+    };
+    for limit in [1, 3, 5, 100] {
+        let minutes = all(Export::Minutes, None, None, at(0), limit);
+        assert_eq!(minutes.len(), 16, "{limit}: {minutes:?}");
+        assert!(minutes.windows(2).all(|pair| pair[0] != pair[1]));
+        assert_eq!(all(Export::Minutes, Some("tokyo"), None, at(0), limit).len(), 15);
+        assert_eq!(all(Export::Minutes, None, Some("tokyo/a:b/c"), at(120), limit).len(), 3);
+        assert_eq!(all(Export::Hours, None, None, at(0), limit).len(), 4);
+        assert_eq!(all(Export::Days, Some("tokyo"), None, at(-86_400), limit).len(), 3);
+        assert_eq!(all(Export::Days, None, None, at(0), limit).len(), 0, "the day began before");
+        let events = all(Export::Events, None, None, at(0), limit);
+        assert_eq!((events.len(), events[0].as_str(), events[29].as_str()), (30, "aaaa0001@1", "aaaa0002@30"));
+        assert_eq!(all(Export::Events, None, Some("tokyo/aaaa0002"), at(0), limit).len(), 10);
+    }
 }

@@ -1,7 +1,6 @@
 //! Records, batches and endpoints as the store gets them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidegate::clock::{SystemClock, Timestamp};
 use tidegate::endpoint::{ApiKey, TlsPolicy};
@@ -21,7 +20,7 @@ pub const NOON: Timestamp = Timestamp(1_795_435_200_000_000);
 
 /// Noon and so many seconds.
 pub fn at(second: i64) -> Timestamp {
-    NOON.plus(Duration::from_secs(second.unsigned_abs()))
+    Timestamp(NOON.0 + second * Timestamp::SECOND)
 }
 
 /// A store with 100 rows per statement.

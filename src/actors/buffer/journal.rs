@@ -102,6 +102,7 @@ impl BufferActor {
                 }
                 Effect::Appended { kept, refused } => {
                     self.short_of_room = matches!(refused, Some(Refused::JournalFull | Refused::DiskFull));
+                    self.tell_whether_refusing(refused.is_some());
                     self.acknowledge(kept, refused);
                 }
                 Effect::History { no, batch } => {

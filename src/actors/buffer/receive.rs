@@ -7,11 +7,12 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::BufferActor;
+use crate::actors::history_worker::Refusing;
 use crate::event::Bunch;
 use crate::journaling::Item;
 
-/// Records that wait for a journal write which does not end; beyond that records are refused. Some 32 MiB in memory.
-pub const STALLED_EVENTS_MAX: usize = 100_000;
+/// Memory of the records that wait for a journal write which does not end; beyond that records are refused. Some 100,000 reports.
+pub const STALLED_BYTES_MAX: usize = 32 << 20;
 
 /// Records as they were received.
 ///
@@ -67,10 +68,27 @@ impl Refused {
     }
 }
 
+/// A bunch that is in the items or in the running job.
+pub(super) struct Unanswered {
+    count: usize,
+    bytes: usize,
+    reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
 impl BufferActor {
+    /// What is refused was not received: history does not count it either, and so does not grow while there is no room for it.
+    pub(super) fn tell_whether_refusing(&mut self, refusing: bool) {
+        if self.refusing != refusing {
+            self.refusing = refusing;
+            // Without the HistoryWorkerActor the recorder is stopping.
+            self.downstream.refusing.do_send(Refusing(refusing));
+        }
+    }
+
     pub(super) fn acknowledge(&mut self, kept: usize, refused: Option<Refused>) {
-        let Some((count, reply)) = self.acks.pop_front() else { return };
+        let Some(Unanswered { count, bytes, reply }) = self.acks.pop_front() else { return };
         self.unwritten_events -= count;
+        self.unwritten_bytes -= bytes;
         let answer = match refused {
             None => Ok(()),
             Some(reason) => Err(Refusal { kept, reason }),
@@ -84,18 +102,20 @@ impl Handler<Append> for BufferActor {
     type Result = ResponseFuture<Result<(), Refusal>>;
 
     fn handle(&mut self, Append(bunch): Append, ctx: &mut Self::Context) -> Self::Result {
-        let count = bunch.records.len();
+        let (count, bytes) = (bunch.records.len(), bunch.memory_bytes());
         let refused = if self.draining {
             Some(Refused::Stopping)
         } else {
-            (self.unwritten_events + count > STALLED_EVENTS_MAX).then_some(Refused::JournalStalled)
+            (self.unwritten_bytes + bytes > STALLED_BYTES_MAX).then_some(Refused::JournalStalled)
         };
         if let Some(reason) = refused {
+            self.tell_whether_refusing(reason != Refused::Stopping);
             return Box::pin(async move { Err(Refusal { kept: 0, reason }) });
         }
         let (reply, answer) = oneshot::channel();
         self.unwritten_events += count;
-        self.acks.push_back((count, reply));
+        self.unwritten_bytes += bytes;
+        self.acks.push_back(Unanswered { count, bytes, reply });
         self.items.push(Item::Append(bunch));
         self.journal_soon(ctx);
         Box::pin(async { answer.await.unwrap_or(Err(Refusal { kept: 0, reason: Refused::Stopping })) })

@@ -53,8 +53,7 @@ impl SseIngestActor {
         self.pace = Pace::new(now);
         self.intake.begin(self.gap.take());
         self.set_health(EndpointStatus::Online, String::new());
-        let portions =
-            Portions { connection: self.connection, body: stream.body, ended: false, backlog: self.backlog.clone(), pause: None };
+        let portions = Portions::new(self.connection, stream.body, self.backlog.clone(), self.clock.clone());
         self.link = Some(ctx.add_stream(portions));
         self.ask_version(ctx);
         self.begin_checks(ctx);

@@ -8,38 +8,57 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{LocalBoxStream, Stream, StreamExt};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
-use crate::actors::buffer::STALLED_EVENTS_MAX;
+use crate::actors::buffer::STALLED_BYTES_MAX;
+use crate::clock::SharedClock;
 use crate::transport::TransportError;
 
-/// Records that wait for the journal before reading pauses: half of what the BufferActor takes before it refuses.
-const BACKLOG_EVENTS_MAX: usize = STALLED_EVENTS_MAX / 2;
+/// Memory of the records that wait for the journal before reading pauses: half of what the BufferActor takes before it refuses.
+const BACKLOG_BYTES_MAX: usize = STALLED_BYTES_MAX / 2;
 /// Longest pause. A socket's buffers hold what a master sends meanwhile; a journal that stalls for longer costs events,
 /// which are then refused and counted here and not dropped in silence by the master.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Records of all endpoints that the BufferActor has not answered; actors share one thread.
-#[derive(Debug, Default)]
+/// Reports of many tunnels come one by one, each a packet of its own. What comes between two of these moments is read together: at
+/// 2,000 events a second this halves the recorder's CPU time (docs/performance.md). All connections have the same moments, so that
+/// their bunches are also journaled together. Until then the socket holds what comes; it is not the master that waits.
+pub const READ_SPACING: Duration = Duration::from_millis(100);
+
+/// A portion of more than this is followed by the next at once. It is a fraction of what a socket holds before the sender has to wait,
+/// and a master drops what it cannot send.
+const SPACED_BYTES_MAX: usize = 8 << 10;
+
+/// What the connections share; actors share one thread.
+#[derive(Debug)]
 pub struct Backlog {
-    records: Cell<usize>,
+    /// Memory of the records, of all endpoints, that the BufferActor has not answered.
+    bytes: Cell<usize>,
     paused: RefCell<Vec<Waker>>,
+    /// The moments to read are multiples of [`READ_SPACING`] after this.
+    origin: Instant,
 }
 
 impl Backlog {
-    pub(super) fn add(&self, records: usize) {
-        self.records.set(self.records.get() + records);
+    /// An empty one; `now` by the monotonic clock.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self { bytes: Cell::new(0), paused: RefCell::default(), origin: now }
     }
 
-    pub(super) fn remove(&self, records: usize) {
-        self.records.set(self.records.get().saturating_sub(records));
+    pub(super) fn add(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes);
+    }
+
+    pub(super) fn remove(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get().saturating_sub(bytes));
         if !self.is_full() {
             self.paused.take().into_iter().for_each(Waker::wake);
         }
     }
 
     fn is_full(&self) -> bool {
-        self.records.get() >= BACKLOG_EVENTS_MAX
+        self.bytes.get() >= BACKLOG_BYTES_MAX
     }
 }
 
@@ -61,15 +80,39 @@ pub(super) struct Pieces {
 
 /// A body as a stream of [`Pieces`].
 pub(super) struct Portions {
-    pub(super) connection: u64,
-    pub(super) body: LocalBoxStream<'static, Result<Bytes, TransportError>>,
-    pub(super) ended: bool,
-    pub(super) backlog: Rc<Backlog>,
+    connection: u64,
+    body: LocalBoxStream<'static, Result<Bytes, TransportError>>,
+    ended: bool,
+    backlog: Rc<Backlog>,
     /// Runs while reading pauses.
-    pub(super) pause: Option<Pin<Box<Sleep>>>,
+    pause: Option<Pin<Box<Sleep>>>,
+    clock: SharedClock,
+    /// Ends at the next moment to read. It is made once for the connection and set anew each time.
+    spacing: Pin<Box<Sleep>>,
+    spaced: bool,
 }
 
 impl Portions {
+    /// The body of a connection with this number.
+    pub(super) fn new(
+        connection: u64,
+        body: LocalBoxStream<'static, Result<Bytes, TransportError>>,
+        backlog: Rc<Backlog>,
+        clock: SharedClock,
+    ) -> Self {
+        let spacing = Box::pin(tokio::time::sleep(Duration::ZERO));
+        Self { connection, body, ended: false, backlog, pause: None, clock, spacing, spaced: false }
+    }
+
+    /// Reads on at the next moment that all connections share.
+    fn space(&mut self) {
+        let now = self.clock.monotonic();
+        let since = now.saturating_duration_since(self.backlog.origin).as_micros();
+        let passed = Duration::from_micros((since % READ_SPACING.as_micros()) as u64);
+        self.spacing.as_mut().reset(now + (READ_SPACING - passed));
+        self.spaced = true;
+    }
+
     fn is_paused(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.backlog.is_full() {
             self.pause = None;
@@ -91,16 +134,27 @@ impl Stream for Portions {
         if self.ended {
             return Poll::Ready(None);
         }
-        if self.is_paused(cx) {
+        if self.is_paused(cx) || (self.spaced && self.spacing.as_mut().poll(cx).is_pending()) {
             return Poll::Pending;
         }
+        self.spaced = false;
         let mut pieces = Pieces { connection: self.connection, bytes: Vec::new(), end: None };
         let mut length = 0;
         while length < PIECES_BYTES_MAX && pieces.bytes.len() < PIECES_MAX {
-            match self.body.poll_next_unpin(cx) {
+            // Once there is something, nobody needs to be woken for more: this is asked again at the next moment.
+            let polled = if pieces.bytes.is_empty() {
+                self.body.poll_next_unpin(cx)
+            } else {
+                self.body.poll_next_unpin(&mut Context::from_waker(Waker::noop()))
+            };
+            match polled {
                 Poll::Pending if pieces.bytes.is_empty() => return Poll::Pending,
-                // The waker is registered: more comes with the next poll.
-                Poll::Pending => break,
+                Poll::Pending => {
+                    if length <= SPACED_BYTES_MAX {
+                        self.space();
+                    }
+                    break;
+                }
                 Poll::Ready(Some(Ok(bytes))) => {
                     length += bytes.len();
                     pieces.bytes.push(bytes);
@@ -120,19 +174,79 @@ impl Stream for Portions {
 mod tests {
     use futures_util::FutureExt;
     use futures_util::stream;
+    use std::sync::Arc;
+    use tokio::sync::mpsc;
 
     use super::*;
+    use crate::clock::{Clock, SystemClock};
+
+    fn backlog() -> Rc<Backlog> {
+        Rc::new(Backlog::new(SystemClock.monotonic()))
+    }
 
     fn portions(backlog: &Rc<Backlog>) -> Portions {
         let body = stream::repeat_with(|| Ok(Bytes::from_static(b"x"))).boxed_local();
-        Portions { connection: 1, body, ended: false, backlog: backlog.clone(), pause: None }
+        Portions::new(1, body, backlog.clone(), Arc::new(SystemClock))
+    }
+
+    /// A body into which a test puts its chunks.
+    fn fed(backlog: &Rc<Backlog>) -> (mpsc::UnboundedSender<Bytes>, Portions) {
+        let (feed, mut chunks) = mpsc::unbounded_channel();
+        let body = stream::poll_fn(move |cx| chunks.poll_recv(cx).map(|chunk| chunk.map(Ok))).boxed_local();
+        (feed, Portions::new(1, body, backlog.clone(), Arc::new(SystemClock)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_one_by_one_is_read_together_at_moments_that_all_connections_share() {
+        let backlog = backlog();
+        let ((feed, mut portions), (other_feed, mut other)) = (fed(&backlog), fed(&backlog));
+        let chunk = || Bytes::from_static(b"data: {}");
+        let started = SystemClock.monotonic();
+        tokio::time::sleep(READ_SPACING / 4).await;
+        feed.send(chunk()).expect("a reader");
+        assert_eq!(portions.next().now_or_never().flatten().expect("at once").bytes.len(), 1);
+        tokio::time::sleep(READ_SPACING / 4).await;
+        other_feed.send(chunk()).expect("a reader");
+        assert_eq!(other.next().now_or_never().flatten().expect("at once").bytes.len(), 1);
+        for feed in [&feed, &other_feed, &feed, &other_feed] {
+            feed.send(chunk()).expect("a reader");
+        }
+        assert!(portions.next().now_or_never().is_none() && other.next().now_or_never().is_none());
+        for portions in [&mut portions, &mut other] {
+            assert_eq!(portions.next().await.expect("a portion").bytes.len(), 2);
+            assert_eq!(SystemClock.monotonic() - started, READ_SPACING);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_brings_much_is_read_without_a_pause() {
+        let (feed, mut portions) = fed(&backlog());
+        for _ in 0..10 {
+            feed.send(Bytes::from(vec![b'x'; SPACED_BYTES_MAX + 1])).expect("a reader");
+            assert!(portions.next().now_or_never().is_some());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_after_a_pause_wakes_the_reader() {
+        let (feed, mut portions) = fed(&backlog());
+        feed.send(Bytes::from_static(b"x")).expect("a reader");
+        portions.next().await.expect("a portion");
+        let late = tokio::spawn(async move {
+            tokio::time::sleep(READ_SPACING * 7).await;
+            feed.send(Bytes::from_static(b"y")).expect("a reader");
+            feed
+        });
+        assert_eq!(portions.next().await.expect("a portion").bytes.len(), 1);
+        drop(late.await);
+        assert!(portions.next().await.expect("the end").end.is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn reading_pauses_while_too_much_waits_for_the_journal_and_goes_on_when_it_is_written() {
-        let backlog = Rc::new(Backlog::default());
+        let backlog = backlog();
         let mut portions = portions(&backlog);
-        backlog.add(BACKLOG_EVENTS_MAX);
+        backlog.add(BACKLOG_BYTES_MAX);
         assert!(portions.next().now_or_never().is_none());
         backlog.remove(1);
         assert!(portions.next().now_or_never().is_some());
@@ -140,9 +254,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_has_an_end_so_that_what_is_lost_is_counted_here() {
-        let backlog = Rc::new(Backlog::default());
+        let backlog = backlog();
         let mut portions = portions(&backlog);
-        backlog.add(BACKLOG_EVENTS_MAX);
+        backlog.add(BACKLOG_BYTES_MAX);
         assert!(portions.next().now_or_never().is_none());
         tokio::time::sleep(PAUSE_MAX).await;
         assert!(portions.next().now_or_never().is_some());

@@ -1,6 +1,6 @@
 use super::*;
 use crate::journal::memory_disk::{Call, Fault, MemoryDisk};
-use crate::journal::{Content, Frames, samples};
+use crate::journal::{Content, Frames, SET_ASIDE_FILES_MAX, samples};
 
 /// A disk on which one segment per entry was written, with that many reports, all sealed and synced but the last.
 fn journal(records: &[i64]) -> MemoryDisk {
@@ -349,4 +349,52 @@ fn history_is_read_back_as_history() {
     writer.append(writer.next_no(), &mut Frames::history(&samples::history(5)).unwrap()).unwrap();
     let segment = Journal::open(Arc::new(disk)).unwrap().next_segment().unwrap().unwrap();
     assert_eq!(segment.content, Content::History(vec![samples::history(5)]));
+}
+
+/// The bytes of a failed sync are in memory only, and a sync of the next process would succeed without writing them.
+#[test]
+fn after_a_failed_sync_the_next_process_writes_anew_what_it_finds() {
+    for seed in 0..200 {
+        let disk = MemoryDisk::new();
+        let mut writer = open(&disk, 1).0;
+        for (no, id) in [(1, 1), (2, 2)] {
+            let mut frames = Frames::new(SegmentKind::Events);
+            frames.push(&samples::report(id)).unwrap();
+            writer.append(SegmentNo(no), &mut frames).unwrap();
+        }
+        writer.seal(SegmentNo(1)).unwrap();
+        disk.fail(Call::Sync, Fault::BROKEN, 2);
+        assert!(writer.sync().is_err());
+        disk.kill();
+        let (writer, report) = open(&disk, 2);
+        assert_eq!(report, RepairReport::default());
+        assert!(writer.segments().all(|segment| segment.durable && segment.phase == Phase::Sealed));
+        assert_eq!(writer.bytes(), disk.used_bytes());
+        assert!(!disk.names().iter().any(|name| name == SYNC_FAILED || name == WRITTEN_ANEW), "{:?}", disk.names());
+        disk.crash(&mut fastrand::Rng::with_seed(seed));
+        assert_eq!(counts(&disk), [1, 1], "seed {seed}");
+    }
+}
+
+#[test]
+fn what_cannot_be_written_anew_stays_as_it_is_until_a_start_that_can() {
+    for (call, fault) in
+        [(Call::Create, Fault::FULL), (Call::Append, Fault::FULL), (Call::Sync, Fault::BROKEN), (Call::Rename, Fault::BROKEN)]
+    {
+        let disk = journal(&[2, 3]);
+        let mut writer = open(&disk, 2).0;
+        let mut frames = Frames::new(SegmentKind::Events);
+        frames.push(&samples::report(9)).unwrap();
+        writer.append(SegmentNo(3), &mut frames).unwrap();
+        disk.fail(Call::Sync, Fault::BROKEN, 1);
+        assert!(writer.sync().is_err());
+        disk.kill();
+        disk.fail(call, fault, 1);
+        let (writer, report) = open(&disk, 3);
+        assert_eq!(report.failed.len(), 1, "{call:?}: {report:?}");
+        assert_eq!(writer.segment(SegmentNo(3)).unwrap().phase, Phase::Poisoned, "{call:?}");
+        assert_eq!(counts(&disk), [2, 3, 1], "{call:?}");
+        assert_eq!(open(&disk, 4).1, RepairReport::default(), "{call:?}");
+        assert!(!disk.names().iter().any(|name| name == SYNC_FAILED || name == WRITTEN_ANEW), "{call:?}: {:?}", disk.names());
+    }
 }

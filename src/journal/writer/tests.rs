@@ -315,3 +315,52 @@ fn a_segment_that_was_removed_unsealed_is_not_settled_before_its_removal_is_dura
     let name = writer.segments[&SegmentNo(2)].name.to_string();
     assert_eq!(Header::decode(&disk.read(&name).unwrap()).unwrap().settled_through, SegmentNo(0));
 }
+
+#[test]
+fn what_is_damaged_in_a_batch_that_is_read_back_is_kept_when_its_segment_goes() {
+    let (disk, mut writer) = start();
+    writer.append(FIRST, &mut frames([1, 2, 3])).unwrap();
+    writer.seal(FIRST).unwrap();
+    let file = disk.names().remove(0);
+    disk.edit(&file, |bytes| bytes[150] ^= 1);
+    let segment = writer.read_back(FIRST).unwrap();
+    assert_eq!((segment.content.len(), segment.damage.len()), (2, 1));
+    let damaged = disk.read(&file).unwrap();
+    let (files, not_kept) = writer.set_aside(&segment).unwrap();
+    let (offset, length) = (segment.damage[0].offset as usize, segment.damage[0].length as usize);
+    assert_eq!((files.len(), not_kept), (1, 0));
+    assert_eq!(disk.read(&files[0]).unwrap(), damaged[offset..offset + length]);
+    assert_eq!(writer.set_aside(&segment).unwrap(), (Vec::new(), 0), "once is enough");
+    writer.remove(FIRST).unwrap();
+    disk.crash(&mut fastrand::Rng::with_seed(1));
+    assert!(disk.names().contains(&files[0]), "the copy is durable");
+}
+
+#[test]
+fn a_segment_that_the_disk_does_not_give_back_is_kept_whole() {
+    let (disk, mut writer) = start();
+    writer.append(FIRST, &mut frames([1])).unwrap();
+    writer.seal(FIRST).unwrap();
+    writer.append(SegmentNo(2), &mut frames([2])).unwrap();
+    writer.sync().unwrap();
+    disk.fail(Call::Read, Fault::BROKEN, 1);
+    let segment = writer.read_back(FIRST).unwrap();
+    let (files, _) = writer.set_aside(&segment).unwrap();
+    assert_eq!((files.len(), writer.segment(FIRST)), (1, None));
+    assert_eq!(writer.bytes(), writer.segment(SegmentNo(2)).unwrap().bytes);
+    writer.remove(FIRST).unwrap();
+    assert!(disk.names().contains(&files[0]));
+    let (_, report) = Journal::open(Arc::new(disk.clone())).unwrap().into_writer(Run(2)).unwrap();
+    assert_eq!(report.damage, [], "a file that was set aside is not a lost one");
+}
+
+#[test]
+fn damage_that_cannot_be_kept_is_said_so() {
+    let (disk, mut writer) = start();
+    writer.append(FIRST, &mut frames([1, 2, 3])).unwrap();
+    let file = disk.names().remove(0);
+    disk.edit(&file, |bytes| bytes[150] ^= 1);
+    let segment = writer.read_back(FIRST).unwrap();
+    disk.fail(Call::Create, Fault::FULL, 1);
+    assert!(matches!(writer.set_aside(&segment), Err(JournalError::SetAside { .. })));
+}

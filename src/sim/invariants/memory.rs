@@ -6,7 +6,8 @@
 use super::super::observation::{Observation, Seen};
 use super::super::oracle::Oracle;
 use super::{Invariant, Terms};
-use crate::actors::buffer::STALLED_EVENTS_MAX;
+use crate::actors::buffer::STALLED_BYTES_MAX;
+use crate::event::Record;
 
 /// Records that may wait for one journal write: a burst of all tunnels.
 const UNWRITTEN_MAX: u64 = 5_000;
@@ -34,7 +35,8 @@ impl Invariant for Memory {
     fn check(&mut self, oracle: &Oracle, observation: &Observation) -> Result<u64, String> {
         let Seen::Looked(look) = &observation.seen else { return Ok(0) };
         let held = look.buffer.memory_events;
-        let unwritten = if oracle.any_fault(&["disk"]) { STALLED_EVENTS_MAX as u64 } else { UNWRITTEN_MAX };
+        let unwritten =
+            if oracle.any_fault(&["disk"]) { (STALLED_BYTES_MAX / size_of::<Record>()) as u64 } else { UNWRITTEN_MAX };
         let bound = self.events_max + unwritten;
         if held > bound {
             return Err(format!(

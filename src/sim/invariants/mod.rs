@@ -72,7 +72,7 @@ pub struct Terms {
 #[must_use]
 pub fn all(terms: &Terms) -> Vec<Box<dyn Invariant + Send>> {
     vec![
-        Box::new(Received::default()),
+        Box::new(Received::new(terms)),
         Box::new(Unique),
         Box::new(Order::default()),
         Box::new(Boundaries::new(terms)),

@@ -3,20 +3,41 @@
 //!
 //! Written means that the disk acknowledged the append. A record is left open only where the promise leaves it open: power
 //! was lost before its segment was synced. The counter is held against the disk at every look, which finds a reply that
-//! comes before the write.
+//! comes before the write, and with `journal.sync_interval = always` one that comes before the sync.
 
 use std::collections::BTreeMap;
 
 use super::super::observation::{Answer, Observation, Seen};
-use super::super::oracle::Oracle;
-use super::Invariant;
+use super::super::oracle::{Oracle, Pending};
+use super::{Invariant, Terms};
 use crate::event::{EndpointId, Record};
+use crate::journaling::SyncPolicy;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Received {
+    /// A reply means synced.
+    always_synced: bool,
     /// Events written since the recorder started, by endpoint.
     written: BTreeMap<EndpointId, u64>,
+}
+
+impl Received {
+    /// With the policy of a recorder.
+    #[must_use]
+    pub fn new(terms: &Terms) -> Self {
+        Self { always_synced: terms.settings.journal_sync == SyncPolicy::Always, written: BTreeMap::new() }
+    }
+
+    /// Records of this life that a loss of power would take now.
+    fn unsafe_records(oracle: &Oracle) -> BTreeMap<EndpointId, u64> {
+        let mut counts = BTreeMap::new();
+        let of_this_life = |pending: &&Pending| oracle.alive_since.is_some_and(|since| pending.at >= since);
+        for pending in oracle.pending.values().rev().take_while(of_this_life).filter(|pending| !oracle.is_durable(pending)) {
+            *counts.entry(pending.record.endpoint()).or_default() += 1;
+        }
+        counts
+    }
 }
 
 impl Invariant for Received {
@@ -33,11 +54,19 @@ impl Invariant for Received {
                 }
             }
             Seen::Looked(look) => {
+                let unsafe_records = if self.always_synced { Self::unsafe_records(oracle) } else { BTreeMap::new() };
                 for (endpoint, state) in &look.ingest {
                     let written = self.written.get(endpoint).copied().unwrap_or_default();
                     if state.events_received > written {
                         return Err(format!(
                             "endpoint {endpoint} counts {} events as received and {written} records were written",
+                            state.events_received
+                        ));
+                    }
+                    let synced = written - unsafe_records.get(endpoint).copied().unwrap_or_default().min(written);
+                    if state.events_received > synced {
+                        return Err(format!(
+                            "endpoint {endpoint} counts {} events as received and {synced} records were synced",
                             state.events_received
                         ));
                     }
@@ -73,7 +102,7 @@ fn name(record: &Record) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made_up::{History, committed, update};
+    use super::super::made_up::{History, committed, terms, update};
     use super::*;
     use crate::actors::sse_ingest::IngestState;
     use crate::id::EventId;
@@ -91,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_is_written_and_stored_is_good() {
-        let mut history = History::of(Received::default());
+        let mut history = History::of(Received::new(&terms()));
         history.written("1.events", &[update(1, 1)]).look(|look| look.ingest = counted(1));
         history.batch(&[update(1, 1)], false, committed(1, 0)).see(settled(&[1]));
         history.is_good();
@@ -99,14 +128,14 @@ mod tests {
 
     #[test]
     fn a_written_record_that_is_not_stored_in_the_end_is_found() {
-        let mut history = History::of(Received::default());
+        let mut history = History::of(Received::new(&terms()));
         history.written("1.events", &[update(1, 1)]).see(Seen::Ended(Ended::Killed)).see(settled(&[]));
         history.is_bad("1 of 9545ac3d was written to 1.events and is not stored");
     }
 
     #[test]
     fn what_power_took_before_the_sync_may_be_absent() {
-        let mut history = History::of(Received::default());
+        let mut history = History::of(Received::new(&terms()));
         history.written("1.events", &[update(1, 1)]).look(|look| look.ingest = counted(1));
         history.see(Seen::Ended(Ended::PowerLost)).see(settled(&[]));
         history.is_good();
@@ -114,14 +143,32 @@ mod tests {
 
     #[test]
     fn a_commit_that_the_database_forgot_is_found() {
-        let mut history = History::of(Received::default());
+        let mut history = History::of(Received::new(&terms()));
         history.written("1.events", &[update(1, 1)]).batch(&[update(1, 1)], false, committed(1, 0)).see(settled(&[]));
         history.is_bad("committed and is not in the database");
     }
 
     #[test]
+    fn with_always_a_reply_before_the_sync_of_segment_and_directory_is_found() {
+        let mut always = terms();
+        always.settings.journal_sync = SyncPolicy::Always;
+        for (synced, directory_synced) in [(true, true), (true, false), (false, true)] {
+            let mut history = History::of(Received::new(&always));
+            history.see(Seen::Created { file: "1.events".into() }).written("1.events", &[update(1, 1)]);
+            if synced {
+                history.see(Seen::Synced { file: "1.events".into(), ok: true });
+            }
+            if directory_synced {
+                history.see(Seen::DirectorySynced);
+            }
+            history.look(|look| look.ingest = counted(1));
+            if synced && directory_synced { history.is_good() } else { history.is_bad("0 records were synced") }
+        }
+    }
+
+    #[test]
     fn a_reply_before_the_write_is_found() {
-        let mut history = History::of(Received::default());
+        let mut history = History::of(Received::new(&terms()));
         history.look(|look| look.ingest = counted(1));
         history.is_bad("counts 1 events as received and 0 records were written");
     }

@@ -1,0 +1,321 @@
+//! How long charts and sums take with 1,000 tunnels and full minutes, while flushes of 1,000 rows run; beside the same rows read
+//! through SQLite's C API in the same run.
+//!
+//! `cargo bench --bench queries [-- DAYS]`: days of minutes, 2 unless given. The budgets are meant for 30 (43 million rows, 4 GB,
+//! some minutes to fill): a chart of anything for any range in 50 ms at p99, today's total of all tunnels in 10 ms.
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+// The C API is called as C is; the library itself forbids unsafe code.
+#![allow(unsafe_code, missing_docs)]
+
+use std::ffi::{CStr, CString};
+use std::path::Path;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use libsqlite3_sys as c;
+use tidegate::actors::buffer::WaitingHistory;
+use tidegate::clock::{Clock, SystemClock, Timestamp};
+use tidegate::config::RetentionConfig;
+use tidegate::endpoint::{ApiKey, TlsPolicy};
+use tidegate::event::{Counters, EndpointId, Event, EventKind, Record, Sample};
+use tidegate::id::{EventId, IdGenerator};
+use tidegate::query::calendar::Periods;
+use tidegate::query::events::{self, EventQuery, EventQuestion};
+use tidegate::query::history::{self, HistoryQuery, HistoryQuestion};
+use tidegate::query::traffic::{self, By, TrafficQuery};
+use tidegate::store::{DatabaseUrl, DieselStore, EventBatch, FlushCause, FlushInfo, NewEndpoint, ReadConnection, Store};
+
+const ENDPOINTS: i32 = 25;
+const TUNNELS_EACH: i32 = 40;
+/// Days of history by the day: five years.
+const DAYS_KEPT: i64 = 1_825;
+const MINUTE: i64 = Timestamp::MINUTE;
+const DAY: i64 = 1_440 * MINUTE;
+const ASKED: usize = 300;
+
+fn main() {
+    let days = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(2_i64);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("queries.db");
+    let url: DatabaseUrl = format!("sqlite:{}", path.display()).parse().expect("a URL");
+    // What is written is written as of now, so that `today` and ages mean what they say.
+    let now = Timestamp(SystemClock.wall().0 / MINUTE * MINUTE);
+    let started = Instant::now();
+    let rows = fill(&url, &path, now, days);
+    let bytes = std::fs::metadata(&path).expect("the file").len();
+    println!(
+        "{} tunnels, {days} days of minutes: {rows} rows in {:.0} s, {} MiB",
+        ENDPOINTS * TUNNELS_EACH,
+        started.elapsed().as_secs_f64(),
+        bytes >> 20
+    );
+    let stop = Arc::new(AtomicBool::new(false));
+    let flushed = Arc::new(AtomicU64::new(0));
+    let flushes = std::thread::spawn({
+        let (url, stop, flushed) = (url.clone(), Arc::clone(&stop), Arc::clone(&flushed));
+        move || flush_for_ever(&url, &stop, &flushed)
+    });
+    while flushed.load(Ordering::Relaxed) == 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    ask(&url, &path, now);
+    stop.store(true, Ordering::Relaxed);
+    flushes.join().expect("the flushes end");
+    println!("{} flushes of 1,000 rows meanwhile", flushed.load(Ordering::Relaxed));
+}
+
+/// Asks everything, in turn, on one connection while the flushes run.
+fn ask(url: &DatabaseUrl, path: &Path, now: Timestamp) {
+    let mut reader = ReadConnection::open(url).expect("the database opens");
+    let raw = Raw::open(path);
+    let mut random = fastrand::Rng::with_seed(1);
+    println!("{:<34}{:>10}{:>10}   {:>22}", "question", "p50 ms", "p99 ms", "C API, p50 and p99 ms");
+    for (since, table, key) in [
+        ("24h", "service_history", "minutes"),
+        ("7d", "history_hours", "hours"),
+        ("30d", "history_hours", "hours"),
+        ("5y", "history_days", "days"),
+    ] {
+        for scope in ["tunnel", "endpoint", "fleet"] {
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            for _ in 0..ASKED {
+                let (endpoint, instance) = (random.i32(1..=ENDPOINTS), random.i32(0..TUNNELS_EACH));
+                let query = query(scope, endpoint, instance, since);
+                ours.push(timed(|| chart(&mut reader, query, now)));
+                let statement = reference(scope, table, endpoint, instance, now, since);
+                theirs.push(timed(|| raw.read(&statement)));
+            }
+            report(&format!("{scope}, {since} ({key})"), ours, theirs);
+        }
+    }
+    for (name, by) in
+        [("today, month, cycle: fleet", By::Fleet), ("… each endpoint", By::Endpoint), ("… each tunnel", By::Tunnel)]
+    {
+        let ours = (0..ASKED).map(|_| timed(|| sums(&mut reader, by, now))).collect();
+        let statement = CString::new(format!(
+            "SELECT SUM(delta_tcp_in + delta_udp_in) FROM history_day_totals WHERE endpoint_id = 0 AND record_time >= {}",
+            now.0 - 31 * DAY
+        ))
+        .expect("no NUL");
+        let theirs = (0..ASKED).map(|_| timed(|| raw.read(&statement))).collect();
+        report(name, ours, theirs);
+    }
+    let ours = (0..ASKED).map(|_| timed(|| page(&mut reader, &mut random, now))).collect();
+    let statement = c"SELECT * FROM endpoint_sse ORDER BY id DESC LIMIT 100";
+    let theirs = (0..ASKED).map(|_| timed(|| raw.read(statement))).collect();
+    report("100 events of one tunnel", ours, theirs);
+}
+
+fn timed(work: impl FnOnce()) -> f64 {
+    let started = Instant::now();
+    work();
+    started.elapsed().as_secs_f64() * 1e3
+}
+
+fn report(name: &str, mut ours: Vec<f64>, mut theirs: Vec<f64>) {
+    ours.sort_by(f64::total_cmp);
+    theirs.sort_by(f64::total_cmp);
+    let at = |times: &[f64], share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
+    println!(
+        "{name:<34}{:>10.2}{:>10.2}   {:>10.2} {:>11.2}",
+        at(&ours, 0.5),
+        at(&ours, 0.99),
+        at(&theirs, 0.5),
+        at(&theirs, 0.99)
+    );
+}
+
+fn query(scope: &str, endpoint: i32, instance: i32, since: &str) -> HistoryQuery {
+    HistoryQuery {
+        endpoint: (scope == "endpoint").then(|| format!("master-{endpoint}")),
+        tunnel: (scope == "tunnel").then(|| format!("master-{endpoint}/{instance:08x}")),
+        since: Some(since.to_owned()),
+        ..HistoryQuery::default()
+    }
+}
+
+fn chart(reader: &mut ReadConnection, query: HistoryQuery, now: Timestamp) {
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    let retention = RetentionConfig { events: days(1), minutes: days(30), hours: days(90), days: Some(days(1_825)) };
+    let question = HistoryQuestion::new(query, now, chrono_tz::Tz::UTC, &retention).expect("a question");
+    let chart = history::answer(reader, &question, &WaitingHistory::default()).expect("an answer").expect("nothing waits");
+    let known = chart.columns.received.iter().flatten().count();
+    assert!(known * 10 >= chart.columns.time.len() * 9, "{known} of {} values", chart.columns.time.len());
+    // What the route does with it.
+    std::hint::black_box(serde_json::to_vec(&chart).expect("JSON"));
+}
+
+fn sums(reader: &mut ReadConnection, by: By, now: Timestamp) {
+    let periods = Periods::at(now, chrono_tz::Tz::UTC, 15);
+    let query = TrafficQuery { by: Some(by), endpoint: None };
+    let sums = traffic::answer(reader, &query, &WaitingHistory::default(), &periods, chrono_tz::Tz::UTC);
+    let sums = sums.expect("an answer").expect("nothing waits");
+    let rows = match by {
+        By::Fleet => 1,
+        By::Endpoint => ENDPOINTS,
+        By::Tunnel => ENDPOINTS * TUNNELS_EACH,
+    };
+    assert_eq!(sums.rows.len(), usize::try_from(rows).unwrap_or_default());
+    assert!(sums.rows.iter().all(|row| row.today.received > 0));
+    std::hint::black_box(serde_json::to_vec(&sums).expect("JSON"));
+}
+
+fn page(reader: &mut ReadConnection, random: &mut fastrand::Rng, now: Timestamp) {
+    let tunnel = format!("master-{}/{:08x}", random.i32(1..=ENDPOINTS), random.i32(0..TUNNELS_EACH));
+    let query = EventQuery { tunnel: Some(tunnel), ..EventQuery::default() };
+    let question = EventQuestion::new(query, now, chrono_tz::Tz::UTC).expect("a question");
+    std::hint::black_box(events::answer(reader, &question, &Default::default()).expect("an answer"));
+}
+
+fn reference(scope: &str, table: &str, endpoint: i32, instance: i32, now: Timestamp, since: &str) -> CString {
+    let from = now.0 - i64::try_from(humantime::parse_duration(since).expect("an age").as_micros()).unwrap_or_default();
+    let totals =
+        table.replace("service_history", "history_minute_totals").replace("hours", "hour_totals").replace("days", "day_totals");
+    let statement = match scope {
+        "tunnel" => format!(
+            "SELECT * FROM {table} WHERE endpoint_id = {endpoint} AND instance_id = '{instance:08x}' AND record_time >= {from} \
+             ORDER BY record_time"
+        ),
+        "endpoint" => {
+            format!("SELECT * FROM {totals} WHERE endpoint_id = {endpoint} AND record_time >= {from} ORDER BY record_time")
+        }
+        _ => format!("SELECT * FROM {totals} WHERE endpoint_id = 0 AND record_time >= {from} ORDER BY record_time"),
+    };
+    CString::new(statement).expect("no NUL")
+}
+
+/// Commits batches of 1,000 events one after the other, as a recorder in a hurry does.
+fn flush_for_ever(url: &DatabaseUrl, stop: &AtomicBool, flushed: &AtomicU64) {
+    let mut store = DieselStore::open(url, 100, Arc::new(SystemClock)).expect("the database opens");
+    let mut ids = IdGenerator::new(0, EventId::ZERO);
+    let mut number = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        let at = SystemClock.wall();
+        let records = (0..1_000).map(|_| {
+            number += 1;
+            let (endpoint, instance) = (number % ENDPOINTS as u64 + 1, number / ENDPOINTS as u64 % TUNNELS_EACH as u64);
+            Record::Event(Event {
+                id: ids.next(at),
+                endpoint: EndpointId(i32::try_from(endpoint).unwrap_or_default()),
+                received_at: at,
+                event_time: Some(at),
+                kind: EventKind::Update,
+                instance: format!("{instance:08x}").as_str().into(),
+                sample: Some(Sample { counters: Counters { tcp_rx: number, ..Counters::default() }, ..Sample::default() }),
+                config: None,
+                detail: None,
+                logs: None,
+                stored: true,
+            })
+        });
+        let info = FlushInfo { cause: FlushCause::Threshold, boundary: None, skipped_boundaries: 0, cut_at: at };
+        let batch = EventBatch { info, records: Arc::new(records.collect()), maybe_stored: false };
+        store.commit_events(&batch).expect("the batch is stored");
+        flushed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Makes the database and fills all levels; gives the number of minutes of tunnels.
+fn fill(url: &DatabaseUrl, path: &Path, now: Timestamp, days: i64) -> i64 {
+    let mut store = DieselStore::open(url, 100, Arc::new(SystemClock)).expect("the database opens");
+    for endpoint in 1..=ENDPOINTS {
+        let new = NewEndpoint {
+            name: format!("master-{endpoint}"),
+            url: format!("http://10.0.0.{endpoint}:9090/api").parse().expect("a URL"),
+            api_key: ApiKey::new("none"),
+            tls: TlsPolicy::Verify,
+            log_events: None,
+        };
+        store.add_endpoint(&new, now).expect("the endpoint is stored");
+    }
+    drop(store);
+    let raw = Raw::open(path);
+    // Nothing of this is to survive a crash.
+    for pragma in [c"PRAGMA journal_mode = OFF", c"PRAGMA synchronous = OFF", c"PRAGMA cache_size = -65536"] {
+        raw.execute(pragma);
+    }
+    let hour = 60 * MINUTE;
+    let midnight = now.0 / DAY * DAY;
+    raw.execute(c"BEGIN");
+    for (level, table, step, first, last) in [
+        ("minute", "service_history", MINUTE, now.0 - days * DAY, now.0),
+        ("hour", "history_hours", hour, now.0 / hour * hour - 90 * DAY, now.0),
+        ("day", "history_days", DAY, midnight - DAYS_KEPT * DAY, midnight),
+    ] {
+        let zone = if level == "day" { ", zone_changed" } else { "" };
+        let no = if level == "day" { ", 0" } else { "" };
+        let figures = "delta_tcp_in, delta_tcp_out, delta_udp_in, delta_udp_out, avg_ping, min_ping, max_ping, avg_pool, avg_tcps, \
+                       avg_udps, avg_speed_in, avg_speed_out, record_count, expected_count, ping_count, covered_ms";
+        // As store_flush has them: up to a megabit per second, and a ping with a mean that is no whole number.
+        let values = "abs(random()) % 7500000, abs(random()) % 75000000, 0, 0, 20.0 + (abs(random()) % 1000) / 7.0, 18, 29, 8, \
+                      abs(random()) % 40, 0, abs(random()) % 125000, abs(random()) % 1250000, 12, 12, 12, 60000";
+        let times =
+            format!("WITH RECURSIVE t(at) AS (SELECT {first} UNION ALL SELECT at + {step} FROM t WHERE at + {step} <= {last})");
+        for endpoint in 0..=ENDPOINTS {
+            raw.execute(
+                &CString::new(format!(
+                    "INSERT INTO history_{level}_totals (endpoint_id, record_time, {figures}, tunnels{zone}) {times} \
+                 SELECT {endpoint}, at, {values}, {TUNNELS_EACH}{no} FROM t"
+                ))
+                .expect("no NUL"),
+            );
+            for instance in (0..TUNNELS_EACH).filter(|_| endpoint > 0) {
+                raw.execute(
+                    &CString::new(format!(
+                        "INSERT INTO {table} (endpoint_id, instance_id, record_time, {figures}{zone}) {times} \
+                     SELECT {endpoint}, '{instance:08x}', at, {values}{no} FROM t"
+                    ))
+                    .expect("no NUL"),
+                );
+            }
+        }
+    }
+    raw.execute(c"COMMIT");
+    raw.execute(c"PRAGMA journal_mode = WAL");
+    (days * 1_440 + 1) * i64::from(ENDPOINTS * TUNNELS_EACH)
+}
+
+/// A connection as C has it.
+struct Raw(*mut c::sqlite3);
+
+impl Raw {
+    fn open(path: &Path) -> Self {
+        let name = CString::new(path.to_string_lossy().as_bytes()).expect("no NUL in a path");
+        let mut db = ptr::null_mut();
+        // SAFETY: both pointers are valid for the call.
+        assert_eq!(unsafe { c::sqlite3_open(name.as_ptr(), &mut db) }, c::SQLITE_OK);
+        Self(db)
+    }
+
+    fn execute(&self, sql: &CStr) {
+        // SAFETY: the connection is open; the text ends with NUL.
+        let code = unsafe { c::sqlite3_exec(self.0, sql.as_ptr(), None, ptr::null_mut(), ptr::null_mut()) };
+        assert_eq!(code, c::SQLITE_OK, "{sql:?}");
+    }
+
+    /// Steps through all rows and looks at each value.
+    fn read(&self, sql: &CStr) {
+        let mut statement = ptr::null_mut();
+        // SAFETY: the connection is open; the statement is used until it is finalized, columns within their number.
+        unsafe {
+            let code = c::sqlite3_prepare_v2(self.0, sql.as_ptr(), -1, &mut statement, ptr::null_mut());
+            assert_eq!(code, c::SQLITE_OK, "{sql:?}");
+            let columns = c::sqlite3_column_count(statement);
+            while c::sqlite3_step(statement) == c::SQLITE_ROW {
+                for column in 0..columns {
+                    std::hint::black_box(c::sqlite3_column_int64(statement, column));
+                }
+            }
+            c::sqlite3_finalize(statement);
+        }
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // SAFETY: it was opened by `open`, and no statement is left.
+        unsafe { c::sqlite3_close(self.0) };
+    }
+}

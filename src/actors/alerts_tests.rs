@@ -1,0 +1,159 @@
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use actix::System;
+use futures_util::future::{FutureExt, LocalBoxFuture};
+
+use super::*;
+use crate::actors::sse_ingest::IngestState;
+use crate::clock::{Timestamp, VirtualClock};
+use crate::endpoint::EndpointHealth;
+use crate::event::{EndpointId, Sample, TunnelState};
+use crate::id::EventId;
+
+/// Answers as it is told, else well, and keeps what was sent.
+#[derive(Default)]
+struct FakeNotify {
+    answers: RefCell<VecDeque<Result<(), String>>>,
+    sent: RefCell<Vec<String>>,
+}
+
+impl Notify for FakeNotify {
+    fn send(&self, channel: Channel, message: &Message) -> LocalBoxFuture<'static, Result<(), String>> {
+        self.sent.borrow_mut().push(format!("{}: {}", channel.as_str(), message.text));
+        let answer = self.answers.borrow_mut().pop_front().unwrap_or(Ok(()));
+        async move { answer }.boxed_local()
+    }
+}
+
+/// Tells of one tunnel in error, or of none.
+struct FakeCache(bool);
+
+impl Actor for FakeCache {
+    type Context = Context<Self>;
+}
+
+impl Handler<ReadSince> for FakeCache {
+    type Result = actix::MessageResult<ReadSince>;
+
+    fn handle(&mut self, _: ReadSince, _: &mut Self::Context) -> Self::Result {
+        let sample = Sample { status: Status::Error, ..Sample::default() };
+        let state = TunnelState { config: Default::default(), sample, seen_at: Timestamp(0), last_event: EventId(1) };
+        let key = TunnelKey { endpoint: EndpointId(0), instance: "9545ac3d".into() };
+        let tunnels = if self.0 { vec![(key, state, None)] } else { Vec::new() };
+        actix::MessageResult(Delta { version: 1, endpoints: vec![EndpointId(0)], thinned: Vec::new(), tunnels })
+    }
+}
+
+struct Fixture {
+    notify: Rc<FakeNotify>,
+    cache: watch::Sender<CacheState>,
+    state: watch::Receiver<AlertsState>,
+    actor: actix::Addr<AlertsActor>,
+    _kept: (watch::Sender<EndpointsState>, watch::Sender<BufferState>, Vec<watch::Sender<IngestState>>),
+}
+
+/// Masters `m0`, `m1`, ... of which `m0` has a tunnel.
+fn start(masters: i32, tunnel_in_error: bool) -> Fixture {
+    let minute = Some(Duration::from_secs(60));
+    let rules = Rules {
+        endpoint_offline: minute,
+        tunnel_error: minute,
+        flush_overdue: minute,
+        journal_full: minute,
+        journal_percent: 80,
+    };
+    let mut kept = Vec::new();
+    let names = (0..masters).map(|n| {
+        let (sender, receiver) = watch::channel(IngestState::default());
+        kept.push(sender);
+        (EndpointId(n), (format!("m{n}"), receiver))
+    });
+    let (keep_endpoints, endpoints) = watch::channel(names.collect());
+    let (keep_buffer, buffer) = watch::channel(BufferState::default());
+    let (cache, cache_state) = watch::channel(CacheState::default());
+    let (publish, state) = watch::channel(AlertsState::default());
+    let notify = Rc::new(FakeNotify::default());
+    let setup = AlertsSetup {
+        rules,
+        channels: vec![Channel::Webhook],
+        notify: notify.clone(),
+        clock: VirtualClock::starting_at(Timestamp(0)),
+        journal_bytes_max: 100,
+        cache: cache_state,
+        endpoints,
+        buffer,
+        read_since: FakeCache(tunnel_in_error).start().recipient(),
+        publish,
+    };
+    let actor = AlertsActor::new(setup).start();
+    Fixture { notify, cache, state, actor, _kept: (keep_endpoints, keep_buffer, kept) }
+}
+
+fn set(fixture: &Fixture, masters: i32, status: EndpointStatus) {
+    let health = EndpointHealth { status, reason: "connection refused".to_owned(), ..EndpointHealth::default() };
+    fixture.cache.send_modify(|state| {
+        state.endpoints = (0..masters).map(|n| (EndpointId(n), (health.clone(), 1))).collect();
+    });
+}
+
+fn paused<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    System::with_tokio_rt(runtime).block_on(test());
+}
+
+#[test]
+fn a_fleet_that_goes_is_one_message_and_one_when_it_is_back() {
+    paused(|| async {
+        let fixture = start(20, false);
+        set(&fixture, 20, EndpointStatus::Offline);
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        assert_eq!(fixture.state.borrow().active.len(), 20);
+        set(&fixture, 20, EndpointStatus::Online);
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        let sent = fixture.notify.sent.borrow().clone();
+        assert_eq!(sent.len(), 2, "{sent:?}");
+        assert!(sent[0].starts_with("webhook: 20 masters offline: m0, "), "{sent:?}");
+        assert!(sent[1].starts_with("webhook: 20 masters online again: "), "{sent:?}");
+        assert!(fixture.state.borrow().active.is_empty());
+        assert_eq!(fixture.state.borrow().channels[0].1.sent, 2);
+    });
+}
+
+#[test]
+fn a_tunnel_in_error_is_told_of() {
+    paused(|| async {
+        let fixture = start(1, true);
+        set(&fixture, 1, EndpointStatus::Online);
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        let sent = fixture.notify.sent.borrow().clone();
+        assert_eq!(sent, ["webhook: m0/9545ac3d in error: tunnel 9545ac3d is in error"]);
+    });
+}
+
+#[test]
+fn what_is_not_taken_is_tried_again_and_the_failure_is_shown() {
+    paused(|| async {
+        let fixture = start(1, false);
+        fixture.notify.answers.borrow_mut().extend([Err("it answered 500".to_owned()), Err("it answered 500".to_owned())]);
+        set(&fixture, 1, EndpointStatus::Offline);
+        let mut state = fixture.state.clone();
+        let channel = |state: &AlertsState| state.channels.first().map(|(_, channel)| channel.clone()).unwrap_or_default();
+        state.wait_for(|state| channel(state).last_error.as_deref() == Some("it answered 500")).await.unwrap();
+        state.wait_for(|state| channel(state).sent == 1).await.unwrap();
+        let channel = state.borrow().channels[0].1.clone();
+        assert_eq!((channel.failures, channel.waiting, channel.last_error), (2, 0, None));
+        assert_eq!(fixture.notify.sent.borrow().len(), 3);
+    });
+}
+
+#[test]
+fn a_test_goes_out_at_once_and_says_how_it_went() {
+    paused(|| async {
+        let fixture = start(1, false);
+        assert_eq!(fixture.actor.send(Test).await.unwrap(), [(Channel::Webhook, Ok(()))]);
+        fixture.notify.answers.borrow_mut().push_back(Err("connection refused".to_owned()));
+        let refused = Err("connection refused".to_owned());
+        assert_eq!(fixture.actor.send(Test).await.unwrap(), [(Channel::Webhook, refused)]);
+    });
+}

@@ -1,0 +1,214 @@
+//! What is said: one message for all that begins and ends at about the same time.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::watch::{Active, Notice};
+use crate::clock::Timestamp;
+
+/// Of more subjects than this with the same trouble, so many are named and the others counted.
+const NAMED_MAX: usize = 10;
+/// Alerts that a message carries one by one for programs; all of them are in its text and its counts.
+const LISTED_MAX: usize = 100;
+/// What stands in a template for the parts of a message.
+pub const TEMPLATE_WORDS: [&str; 6] = ["{{title}}", "{{text}}", "{{time}}", "{{state}}", "{{began}}", "{{ended}}"];
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// One line.
+    pub title: String,
+    /// All lines.
+    pub text: String,
+    /// When it was made.
+    pub time: Timestamp,
+    /// How many alerts begin.
+    pub began: usize,
+    /// How many are over.
+    pub ended: usize,
+    /// The alerts, as JSON; at most 100.
+    pub alerts: Value,
+}
+
+impl Message {
+    /// The message of these notices; `None` of none.
+    #[must_use]
+    pub fn of(notices: &[Notice], time: Timestamp) -> Option<Self> {
+        let began = notices.iter().filter(|notice| notice.begins).count();
+        let ended = notices.len() - began;
+        let lines = lines(notices);
+        let first = lines.first()?;
+        let title = match lines.len() {
+            1 => first.lines().next().unwrap_or_default().to_owned(),
+            _ => format!("{began} began, {ended} over"),
+        };
+        let listed = notices.iter().take(LISTED_MAX).map(|notice| {
+            let Active { condition, since, text } = &notice.alert;
+            let (endpoint, instance) = condition.subject();
+            json!({
+                "state": if notice.begins { "firing" } else { "resolved" }, "kind": condition.kind(), "endpoint": endpoint,
+                "instance_id": instance, "since": since.to_string(), "text": text,
+            })
+        });
+        let alerts = listed.collect();
+        Some(Self { title, text: lines.join("\n"), time, began, ended, alerts })
+    }
+
+    /// The message of the test.
+    #[must_use]
+    pub fn test(time: Timestamp) -> Self {
+        let text = "This is a test: alerts of this recorder arrive here.".to_owned();
+        Self { title: "tidegate: test".to_owned(), text, time, began: 0, ended: 0, alerts: json!([]) }
+    }
+
+    fn state(&self) -> &'static str {
+        match (self.began, self.ended) {
+            (0, 0) => "test",
+            (0, _) => "resolved",
+            _ => "firing",
+        }
+    }
+
+    /// The body for a webhook without a template.
+    #[must_use]
+    pub fn document(&self) -> Value {
+        json!({
+            "title": self.title, "text": self.text, "time": self.time.to_string(), "state": self.state(),
+            "began": self.began, "ended": self.ended, "alerts": self.alerts,
+        })
+    }
+}
+
+/// One line for each kind of trouble that begins or is over.
+fn lines(notices: &[Notice]) -> Vec<String> {
+    let mut groups: BTreeMap<(bool, &'static str), Vec<&Active>> = BTreeMap::new();
+    for Notice { begins, alert } in notices {
+        groups.entry((!begins, alert.condition.kind())).or_default().push(alert);
+    }
+    groups.into_iter().map(|((over, kind), alerts)| line(over, kind, &alerts)).collect()
+}
+
+fn line(over: bool, kind: &str, alerts: &[&Active]) -> String {
+    let verb = match (over, kind) {
+        (false, "endpoint_offline") => "offline",
+        (true, "endpoint_offline") => "online again",
+        (false, "tunnel_error") => "in error",
+        (true, "tunnel_error") => "no longer in error",
+        (false, "flush_overdue") => "flush overdue",
+        (true, "flush_overdue") => "flushed again",
+        (false, _) => "journal nearly full",
+        (true, _) => "journal has room again",
+    };
+    if let [alert] = alerts {
+        let subject = subject(alert);
+        let reason = if over { String::new() } else { format!(": {}", alert.text) };
+        return if subject.is_empty() { format!("{verb}{reason}") } else { format!("{subject} {verb}{reason}") };
+    }
+    let what = if kind == "tunnel_error" { "tunnels" } else { "masters" };
+    let mut names: Vec<String> = alerts.iter().take(NAMED_MAX).map(|alert| subject(alert)).collect();
+    if alerts.len() > NAMED_MAX {
+        names.push(format!("and {} more", alerts.len() - NAMED_MAX));
+    }
+    format!("{} {what} {verb}: {}", alerts.len(), names.join(", "))
+}
+
+fn subject(alert: &Active) -> String {
+    match alert.condition.subject() {
+        (Some(endpoint), Some(instance)) => format!("{endpoint}/{instance}"),
+        (Some(endpoint), None) => endpoint.to_owned(),
+        (None, _) => String::new(),
+    }
+}
+
+/// Fills the words of a JSON template with a message. Only texts are looked at, so that what is put in stays inside its text.
+///
+/// # Errors
+/// The template is no JSON.
+pub fn fill(template: &str, message: &Message) -> Result<Value, serde_json::Error> {
+    let mut value: Value = serde_json::from_str(template)?;
+    let time = message.time.to_string();
+    let (began, ended) = (message.began.to_string(), message.ended.to_string());
+    let parts = [message.title.as_str(), &message.text, &time, message.state(), &began, &ended];
+    fill_texts(&mut value, &parts);
+    Ok(value)
+}
+
+fn fill_texts(value: &mut Value, parts: &[&str; TEMPLATE_WORDS.len()]) {
+    match value {
+        Value::String(text) => *text = replace_words(text, parts),
+        Value::Array(values) => values.iter_mut().for_each(|value| fill_texts(value, parts)),
+        Value::Object(members) => members.values_mut().for_each(|value| fill_texts(value, parts)),
+        _ => {}
+    }
+}
+
+/// In one pass: a word in what is put in is text of somebody else.
+fn replace_words(template: &str, parts: &[&str; TEMPLATE_WORDS.len()]) -> String {
+    let mut filled = String::new();
+    let mut rest = template;
+    while let Some(at) = rest.find("{{") {
+        let (before, from) = rest.split_at(at);
+        filled.push_str(before);
+        match TEMPLATE_WORDS.iter().position(|word| from.starts_with(word)) {
+            Some(n) => {
+                filled.push_str(parts[n]);
+                rest = &from[TEMPLATE_WORDS[n].len()..];
+            }
+            None => {
+                filled.push_str("{{");
+                rest = &from[2..];
+            }
+        }
+    }
+    filled + rest
+}
+
+/// Whether a text can be a template.
+#[must_use]
+pub fn fits(template: &str) -> bool {
+    serde_json::from_str::<Value>(template).is_ok_and(|value| value.is_object() || value.is_array())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Condition;
+    use super::*;
+
+    fn offline(n: usize, begins: bool) -> Notice {
+        let condition = Condition::EndpointOffline { endpoint: format!("m{n:02}") };
+        Notice { begins, alert: Active { condition, since: Timestamp(0), text: "connection refused".to_owned() } }
+    }
+
+    #[test]
+    fn one_alert_is_one_line_with_its_reason() {
+        let message = Message::of(&[offline(1, true)], Timestamp(0)).unwrap();
+        assert_eq!(message.text, "m01 offline: connection refused");
+        assert_eq!((message.title.as_str(), message.state()), ("m01 offline: connection refused", "firing"));
+        let message = Message::of(&[offline(1, false)], Timestamp(0)).unwrap();
+        assert_eq!((message.text.as_str(), message.state()), ("m01 online again", "resolved"));
+        assert_eq!(Message::of(&[], Timestamp(0)), None);
+    }
+
+    #[test]
+    fn a_whole_fleet_is_one_message_that_names_some() {
+        let notices: Vec<Notice> = (0..500).map(|n| offline(n, true)).chain([offline(500, false)]).collect();
+        let message = Message::of(&notices, Timestamp(0)).unwrap();
+        let lines: Vec<&str> = message.text.lines().collect();
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].starts_with("500 masters offline: m00, m01,") && lines[0].ends_with("and 490 more"), "{}", lines[0]);
+        assert_eq!(message.title, "500 began, 1 over");
+        assert!(message.document()["alerts"].as_array().unwrap().len() == LISTED_MAX && message.text.len() < 500);
+    }
+
+    #[test]
+    fn a_template_is_filled_inside_its_texts_whatever_stands_in_them() {
+        let mut message = Message::of(&[offline(1, true)], Timestamp(0)).unwrap();
+        message.title = "\",\"x\":1,\n{{text}}".to_owned();
+        let filled =
+            fill(r#"{"content": "[{{state}}] {{title}} {{other}}", "n": 1, "{{title}}": ["{{began}}"]}"#, &message).unwrap();
+        let text = "[firing] \",\"x\":1,\n{{text}} {{other}}";
+        assert_eq!(filled, json!({"content": text, "n": 1, "{{title}}": ["1"]}));
+        assert!(fits(r#"{"a": "{{text}}"}"#) && !fits("{{text}}") && !fits("1"));
+    }
+}

@@ -1,0 +1,164 @@
+// Charts over time, by uPlot. What is not known is a gap in the line, on a shaded ground.
+import { Component, createRef } from "./vendor/preact.mjs";
+import { clock, day, exact, month, UNKNOWN } from "./format.js";
+import { lang, t } from "./i18n.js";
+import { tags } from "./ui.js";
+
+const { div, figcaption, figure, p, span } = tags;
+
+const HEIGHT = 190;
+/** Width of the axis with the values, in pixels: the same for all charts, so that their times stand below each other. */
+const AXIS_WIDTH = 74;
+const DAY = 86_400;
+
+/** The colour that a variable of the style sheet stands for now: a canvas does not know variables. */
+function colour(element, name) {
+    const probe = element.appendChild(document.createElement("span"));
+    probe.style.color = `var(--${name})`;
+    const found = getComputedStyle(probe).color;
+    probe.remove();
+    return found;
+}
+
+function faded(rgb, opacity) {
+    const [r, g, b] = rgb.match(/[\d.]+/g);
+    return `rgba(${r}, ${g}, ${b}, ${opacity})`;
+}
+
+/** Text for the times on the axis, by the distance between two of them. */
+function timeTexts(_, splits, __, ___, step) {
+    let before = null;
+    return splits.map((seconds) => {
+        const at = new Date(seconds * 1000);
+        if (step >= 27 * DAY) return month(at);
+        if (step >= DAY) return day(at);
+        const date = day(at);
+        const text = before !== null && date !== before ? `${clock(at)}\n${date}` : clock(at);
+        before = date;
+        return text;
+    });
+}
+
+/** Slots without a value in any of the series, as `[first, last]`. */
+export function gaps(columns) {
+    const found = [];
+    const slots = columns[0]?.length ?? 0;
+    for (let at = 0; at < slots; at += 1) {
+        if (columns.some((column) => (column[at] ?? null) !== null)) continue;
+        if (found.at(-1)?.[1] === at - 1) found.at(-1)[1] = at;
+        else found.push([at, at]);
+    }
+    return found;
+}
+
+function shadeGaps(plot, ground) {
+    const [times, ...columns] = plot.data;
+    const step = times.length > 1 ? times[1] - times[0] : 60;
+    const { ctx, bbox } = plot;
+    ctx.save();
+    ctx.fillStyle = ground;
+    for (const [first, last] of gaps(columns)) {
+        const left = Math.max(bbox.left, plot.valToPos(times[first] - step / 2, "x", true));
+        const right = Math.min(bbox.left + bbox.width, plot.valToPos(times[last] + step / 2, "x", true));
+        ctx.fillRect(left, bbox.top, Math.max(0, right - left), bbox.height);
+    }
+    ctx.restore();
+}
+
+/**
+ * Props: `title`, `note`, `time` (epoch seconds), `series` of `{ label, colour, values, fill }`, `bands` (pairs of series between
+ * which to fill), `format(value)`, `hidden` (the title is for screen readers alone), `sync` (charts with the same one share the cursor), `whole` (values are whole numbers).
+ */
+export class Chart extends Component {
+    place = createRef();
+
+    componentDidMount() {
+        this.draw();
+        this.resized = new ResizeObserver(() => this.plot && this.plot.setSize({ width: this.width(), height: HEIGHT }));
+        this.resized.observe(this.place.current);
+        this.scheme = matchMedia("(prefers-color-scheme: dark)");
+        this.redraw = () => this.draw();
+        this.scheme.addEventListener("change", this.redraw);
+        addEventListener("theme", this.redraw);
+    }
+
+    componentDidUpdate(before) {
+        if (before.time === this.props.time && this.language === lang()) return;
+        if (this.language === lang() && before.series.length === this.props.series.length) this.plot.setData(this.data());
+        else this.draw();
+    }
+
+    componentWillUnmount() {
+        this.resized.disconnect();
+        this.scheme.removeEventListener("change", this.redraw);
+        removeEventListener("theme", this.redraw);
+        this.plot?.destroy();
+    }
+
+    width() {
+        return Math.max(200, this.place.current.clientWidth);
+    }
+
+    data() {
+        return [this.props.time, ...this.props.series.map((one) => one.values)];
+    }
+
+    draw() {
+        this.plot?.destroy();
+        this.language = lang();
+        this.plot = new globalThis.uPlot(this.options(), this.data(), this.place.current);
+    }
+
+    options() {
+        const { series, bands = [], format, sync, whole } = this.props;
+        const of = (name) => colour(this.place.current, name);
+        const [text, line, ground] = [of("muted"), of("line"), of("gap")];
+        const axis = { stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: "12px system-ui, sans-serif" };
+        const shown = (value) => ((value ?? null) === null ? UNKNOWN : format(value));
+        return {
+            width: this.width(),
+            height: HEIGHT,
+            padding: [8, 22, 0, 0],
+            cursor: { y: false, sync: sync && { key: sync }, drag: { x: false, y: false } },
+            legend: { live: true },
+            scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), high > 0 ? high * 1.08 : 1] } },
+            axes: [
+                { ...axis, values: timeTexts, space: 64 },
+                { ...axis, values: (_, splits) => splits.map(format), size: AXIS_WIDTH, space: 34, incrs: whole && [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] },
+            ].map((one) => Object.fromEntries(Object.entries(one).filter(([, value]) => value !== undefined))),
+            series: [
+                { label: t("time"), value: (_, seconds) => (seconds === null ? UNKNOWN : exact(new Date(seconds * 1000))) },
+                ...series.map((one) => ({
+                    label: one.label,
+                    stroke: of(one.colour),
+                    width: one.thin ? 0 : 1.5,
+                    fill: one.fill && faded(of(one.colour), 0.12),
+                    points: { show: one.thin ? false : undefined, size: 4 },
+                    value: (_, value) => shown(value),
+                })),
+            ],
+            bands: bands.map((pair) => ({ series: pair, fill: faded(of(series[pair[0] - 1].colour), 0.18) })),
+            hooks: { drawClear: [(plot) => shadeGaps(plot, ground)] },
+        };
+    }
+
+    /** The chart in words. */
+    summary() {
+        const { series, format } = this.props;
+        return series.filter((one) => !one.thin).map(({ label, values }) => {
+            const known = values.filter((value) => value !== null);
+            if (known.length === 0) return `${label}: ${t("no_data")}`;
+            const [low, high] = known.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
+            return t("chart_summary", { label, low: format(low), high: format(high), last: format(known.at(-1)) });
+        }).join(" ");
+    }
+
+    render({ title, note, series, hidden }) {
+        const empty = series.every(({ values }) => values.every((value) => (value ?? null) === null));
+        return figure({ class: "chart" },
+            figcaption(null, span({ class: hidden ? "sr" : "chart-title" }, title), note && span({ class: "muted" }, note)),
+            p({ class: "sr" }, this.summary()),
+            div({ class: "plot", ref: this.place, "aria-hidden": "true" }),
+            empty && p({ class: "chart-empty muted" }, t("no_data_yet")));
+    }
+}

@@ -1,0 +1,81 @@
+// One endpoint.
+import { h } from "./vendor/preact.mjs";
+import { get, query } from "./api.js";
+import { editEndpoint, pauseEndpoint, probeEndpoint, removeEndpoint, trustEndpoint } from "./dialogs.js";
+import { count, duration, rate } from "./format.js";
+import { t, word } from "./i18n.js";
+import { endpointChart } from "./traffic.js";
+import { TunnelTable } from "./tunnels.js";
+import { Card, Flow, Heading, Loaded, mood, Name, Notice, Since, Status, tags, Tile, When } from "./ui.js";
+
+const { a, button, code, dd, div, dl, dt, p, table, tbody, td, th, thead, tr } = tags;
+
+const GAPS_EVERY = 60_000;
+const GAPS_SHOWN = 20;
+
+/** Names and values; what has no value is left out. */
+export function Facts({ facts }) {
+    const given = facts.filter(([, value]) => value !== null && value !== undefined && value !== "");
+    return dl({ class: "facts" }, given.map(([name, value]) => div({ key: name }, dt(null, name), dd(null, value))));
+}
+
+/** Times in which nothing was heard of an endpoint or of one tunnel. */
+export function Gaps({ scope }) {
+    const path = query("gaps", { ...scope, limit: GAPS_SHOWN });
+    const view = ({ gaps }) => gaps.length === 0
+        ? p({ class: "muted nothing" }, t("no_gaps"))
+        : div({ class: "scroll" }, table({ class: "plain" },
+            thead(null, tr(null, th(null, t("from")), th(null, t("lasted")), th(null, t("why")))),
+            tbody(null, gaps.map((gap) => tr({ key: gap.id },
+                td(null, h(When, { time: gap.from })),
+                td(null, gap.to ? duration((new Date(gap.to) - new Date(gap.from)) / 1000) : t("still_going")),
+                td({ dir: "auto" }, word("gap", gap.reason)))))));
+    return h(Card, { title: t("gaps") }, h(Loaded, { of: path, every: GAPS_EVERY, load: (signal) => get(path, signal), view }));
+}
+
+function tlsText({ tls, pin }) {
+    return tls === "pin" ? `${t("tls.pin")}: ${pin ?? t("pin_next")}` : t(`tls.${tls}`);
+}
+
+/** The view. */
+export function Endpoint({ state, name }) {
+    const endpoint = state.endpoints.get(name);
+    const above = a({ href: "#/" }, t("overview"));
+    if (!endpoint) return [h(Heading, { key: "head", above }, h(Name, { text: name })), p({ key: "none", class: "muted" }, t(state.loaded ? "no_such_endpoint" : "loading"))];
+    const counters = state.stats?.endpoints.find((one) => one.name === name);
+    const rows = [...state.tunnels.values()].filter((tunnel) => tunnel.endpoint === name);
+    const act = (text, action, kind = "") => button({ class: `button ${kind}`, onclick: () => action(endpoint) }, text);
+    const aside = [
+        act(t("probe"), probeEndpoint),
+        act(t("edit"), editEndpoint),
+        act(t(endpoint.paused ? "resume" : "pause"), pauseEndpoint),
+        endpoint.tls === "pin" && act(t("trust"), trustEndpoint),
+        act(t("remove"), removeEndpoint, "danger"),
+    ];
+    return [
+        h(Heading, { key: "head", above, aside }, h(Name, { text: name })),
+        endpoint.reason && h(Notice, { key: "reason", kind: mood(endpoint.status, endpoint.paused) === "bad" ? "bad" : "info" }, endpoint.reason),
+        div({ key: "tiles", class: "tiles" },
+            h(Tile, { label: t("status"), note: [t("for"), " ", h(Since, { time: endpoint.since })] }, h(Status, endpoint)),
+            h(Tile, { label: t("traffic_now") }, h(Flow, { received: rate(endpoint.rate_in), sent: rate(endpoint.rate_out) })),
+            h(Tile, { label: t("tunnels") }, count(endpoint.tunnels)),
+            h(Tile, { label: t("version") }, h(Name, { text: endpoint.version }))),
+        div({ key: "chart" }, endpointChart(name)),
+        h(Card, { key: "tunnels", title: t("tunnels") },
+            h(TunnelTable, { id: "endpoint-tunnels", rows, empty: p({ class: "muted nothing" }, t(state.loaded ? "no_tunnels" : "loading")) })),
+        div({ key: "more", class: "columns" },
+            h(Card, { title: t("details") }, h(Facts, {
+                facts: [
+                    [t("url"), code(null, endpoint.url)],
+                    [t("tls"), endpoint.url.startsWith("https") ? tlsText(endpoint) : null],
+                    [t("master_id"), endpoint.master_id && code(null, endpoint.master_id)],
+                    [t("last_heard"), h(When, { time: endpoint.last_heard })],
+                    [t("store_logs"), endpoint.log_events === null ? t("as_configured") : t(endpoint.log_events ? "yes" : "no")],
+                    [t("events_received"), count(counters?.events_received)],
+                    [t("reconnects"), count(counters?.reconnects)],
+                    [t("reports_missed"), count(counters?.reports_missed)],
+                ],
+            })),
+            h(Gaps, { scope: { endpoint: name } })),
+    ];
+}

@@ -1,0 +1,72 @@
+// How events reach the database: what each mode cost, whether they agree, and the switch.
+import { Component, h } from "./vendor/preact.mjs";
+import { api, get } from "./api.js";
+import { Facts } from "./endpoint.js";
+import { bytes, count, decimal, duration, millis } from "./format.js";
+import { t, word } from "./i18n.js";
+import { Card, Dialog, Loaded, Notice, showDialog, Since, tags, toast } from "./ui.js";
+
+const { button, div, li, p, table, tbody, td, th, thead, tr, ul } = tags;
+
+const EVERY = 10_000;
+const MODES = ["realtime", "dual", "batched"];
+
+/** Asks before the way to the database is changed, and says what speaks against it. */
+class SwitchDialog extends Component {
+    async submit() {
+        const { mode, done } = this.props;
+        await api("POST", "mode", { mode });
+        toast(t("mode_switched", { mode: word("mode", mode) }));
+        done();
+    }
+
+    render({ mode, verdict, close }) {
+        const doubtful = mode === "batched" && !verdict.safe;
+        return h(Dialog, { title: t("switch_to", { mode: word("mode", mode) }), action: t("switch"), danger: doubtful, close, submit: () => this.submit() },
+            p(null, t(`mode_explained.${mode}`)),
+            doubtful && h(Notice, { kind: "warn" }, t("not_safe_yet"), ul({ class: "reasons" }, verdict.reasons.map((reason) => li({ key: reason }, reason)))));
+    }
+}
+
+function Costs({ modes }) {
+    if (modes.length === 0) return null;
+    const head = (text) => th({ class: "number" }, text);
+    return div({ class: "scroll" }, table({ class: "plain" },
+        thead(null, tr(null, th(null, t("mode")), head(t("in_force")), head(t("events")), head(t("transactions_per_1000")), head(t("database_time_per_1000")), head(t("bytes_written")), head(t("latency")))),
+        tbody(null, modes.map((cost) => tr({ key: cost.mode },
+            td(null, word("mode", cost.mode)),
+            td({ class: "number" }, duration(cost.seconds)),
+            td({ class: "number" }, count(cost.events)),
+            td({ class: "number" }, decimal(cost.transactions_per_1000_events)),
+            td({ class: "number" }, millis(cost.database_ms_per_1000_events)),
+            td({ class: "number" }, bytes(cost.bytes_written)),
+            td({ class: "number" }, millis(cost.latency_mean_ms)))))));
+}
+
+function Report({ report, reload }) {
+    const { mode, since, not_kept: notKept, modes, comparison, safe_to_switch: verdict } = report;
+    const change = (one) => () => showDialog(SwitchDialog, { mode: one, verdict, done: reload });
+    const aside = div({ class: "segments", role: "group", "aria-label": t("mode") }, MODES.map((one) =>
+        button({ key: one, class: "segment", "aria-pressed": String(one === mode), disabled: one === mode, onclick: change(one) }, word("mode", one))));
+    const differ = comparison && comparison.different + comparison.missing_in_realtime + comparison.missing_in_batch;
+    return h(Card, { title: t("mode"), aside },
+        notKept && h(Notice, { kind: "warn" }, notKept),
+        h(Facts, {
+            facts: [
+                [t("in_force"), since && h(Since, { time: since })],
+                [t("compared"), comparison && t("compared_rows", { identical: count(comparison.identical), differ: count(differ) })],
+                [t("safe_to_switch"), mode === "batched" ? null : verdict.safe ? t("yes") : verdict.reasons.join("; ")],
+            ],
+        }),
+        h(Costs, { modes }));
+}
+
+/** The card. */
+export class Mode extends Component {
+    state = { nth: 0 };
+
+    render(_, { nth }) {
+        const reload = () => this.setState({ nth: nth + 1 });
+        return h(Loaded, { of: nth, every: EVERY, load: (signal) => get("mode", signal), view: (report) => h(Report, { report, reload }) });
+    }
+}

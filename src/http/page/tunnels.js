@@ -1,0 +1,76 @@
+// All tunnels, and the table of tunnels that an endpoint's view has too.
+import { Component, h } from "./vendor/preact.mjs";
+import { bytes, count, millis, rate, sum } from "./format.js";
+import { t, word } from "./i18n.js";
+import { natural, Table } from "./table.js";
+import { Flow, Heading, mood, Name, Status, tags } from "./ui.js";
+
+const { a, div, option, p, select, span } = tags;
+
+/** Where a tunnel is shown. */
+export const tunnelHref = ({ endpoint, instance_id: id }) => `#/tunnel/${encodeURIComponent(endpoint)}/${encodeURIComponent(id)}`;
+
+/** Bytes received, over both protocols. */
+export const received = (tunnel) => tunnel.tcp_rx + tunnel.udp_rx;
+/** Bytes sent, likewise. */
+export const sent = (tunnel) => tunnel.tcp_tx + tunnel.udp_tx;
+/** Open connections and sessions; null where the master tells of neither. */
+export const connections = ({ tcps, udps }) => (tcps === null && udps === null ? null : (tcps ?? 0) + (udps ?? 0));
+
+const SEVERITY = { bad: 0, busy: 1, good: 2, off: 3 };
+
+function columns(withEndpoint) {
+    const number = (id, title, value, format, hidden = "") => ({
+        id, title, class: `number ${hidden}`, descending: true, sort: value, cell: (row) => format(value(row)),
+    });
+    return [
+        {
+            id: "name", title: t("tunnel"), class: "main", sort: (row) => natural(row.alias || row.instance_id),
+            cell: (row) => a({ href: tunnelHref(row), class: "row-link" }, h(Name, { text: row.alias || row.instance_id }),
+                span({ class: "below" }, span({ class: "phone" }, h(Status, row), " · "), withEndpoint && [h(Name, { text: row.endpoint }), " · "], word("type", row.type))),
+        },
+        { id: "status", title: t("status"), class: "status-cell narrow", sort: (row) => SEVERITY[mood(row.status)], cell: (row) => h(Status, row) },
+        {
+            id: "now", title: t("now_head"), class: "number phone", descending: true, sort: (row) => sum([row.rate_in, row.rate_out]),
+            cell: (row) => h(Flow, { received: rate(row.rate_in), sent: rate(row.rate_out) }),
+        },
+        number("in", `↓ ${t("now_short")}`, (row) => row.rate_in, rate, "narrow"),
+        number("out", `↑ ${t("now_short")}`, (row) => row.rate_out, rate, "narrow"),
+        number("ping", t("ping"), (row) => row.ping, millis, "narrow"),
+        number("pool", t("pool"), (row) => row.pool, count, "wide"),
+        number("connections", t("connections"), connections, count, "wide"),
+        number("received", `↓ ${t("total")}`, received, bytes, "wider"),
+        number("sent", `↑ ${t("total")}`, sent, bytes, "wider"),
+    ];
+}
+
+/** Tunnels with filters by status and role. Props: `id`, `rows`, `withEndpoint`, `empty`. */
+export class TunnelTable extends Component {
+    state = { status: "", type: "" };
+
+    choice(name, label, values) {
+        return select({ "aria-label": label, value: this.state[name], onchange: (event) => this.setState({ [name]: event.target.value }) },
+            option({ value: "" }, label),
+            values.map((value) => option({ value, key: value }, word(name, value))));
+    }
+
+    render({ id, rows, withEndpoint, empty }, { status, type }) {
+        const known = (name) => [...new Set(rows.map((row) => row[name]))].sort();
+        const wanted = rows.filter((row) => (status === "" || row.status === status) && (type === "" || row.type === type));
+        return h(Table, {
+            id, label: t("tunnels"), rows: wanted, filtered: `${status} ${type}`, rowKey: (row) => `${row.endpoint}/${row.instance_id}`,
+            columns: columns(withEndpoint), order: "name", empty: rows.length === 0 ? empty : p({ class: "muted nothing" }, t("nothing_found")),
+            text: (row) => `${row.alias} ${row.instance_id} ${row.endpoint} ${row.type} ${row.status} ${row.url}`,
+            filters: div({ class: "filters" }, this.choice("status", t("any_status"), known("status")), this.choice("type", t("any_type"), known("type"))),
+        });
+    }
+}
+
+/** The view. */
+export function Tunnels({ state }) {
+    const empty = p({ class: "muted nothing" }, t(state.loaded ? "no_tunnels" : "loading"));
+    return [
+        h(Heading, { key: "head" }, t("tunnels")),
+        div({ key: "table", class: "card" }, h(TunnelTable, { id: "all-tunnels", rows: [...state.tunnels.values()], withEndpoint: true, empty })),
+    ];
+}

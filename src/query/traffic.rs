@@ -1,0 +1,232 @@
+//! What was moved today, this month and in this billing cycle: by the fleet, by each endpoint, by each tunnel.
+//!
+//! Days are summed, so a period reaches as far back as `retention.days`. What the recorder has and the database has not is added.
+
+use std::collections::BTreeMap;
+
+use chrono_tz::Tz;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::calendar::Periods;
+use super::history::{counts, counts_in, not_stored};
+use super::range::Range;
+use super::{Names, QueryError, Scope};
+use crate::actors::buffer::WaitingHistory;
+use crate::clock::Timestamp;
+use crate::event::{Counters, EndpointId, InstanceId, TunnelKey};
+use crate::history::ladder::FLEET;
+use crate::store::{DayTraffic, ReadConnection, TunnelFilter};
+
+/// `?by=fleet|endpoint|tunnel&endpoint=NAME`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TrafficQuery {
+    /// A row for the fleet (unless given), for each endpoint, or for each tunnel.
+    pub by: Option<By>,
+    /// Only of this endpoint.
+    pub endpoint: Option<String>,
+}
+
+/// What a row stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// All endpoints together.
+    #[default]
+    Fleet,
+    /// An endpoint.
+    Endpoint,
+    /// A tunnel.
+    Tunnel,
+}
+
+/// `GET /api/v1/traffic`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Traffic {
+    /// Zone of the periods.
+    pub timezone: String,
+    /// What the figures count.
+    pub counts: String,
+    /// From when to when.
+    pub periods: PeriodsDocument,
+    /// By endpoint and instance.
+    pub rows: Vec<TrafficRow>,
+    /// Rows that wait in the journal alone and are not counted here: the database was away for long.
+    pub in_journal_only: u64,
+}
+
+/// The periods.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PeriodsDocument {
+    /// The day.
+    pub today: Period,
+    /// The calendar month.
+    pub month: Period,
+    /// The billing cycle, from `billing.start_day` on.
+    pub cycle: Period,
+}
+
+/// A period; RFC 3339.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Period {
+    /// Start.
+    pub from: String,
+    /// End, which does not belong to it.
+    pub to: String,
+}
+
+impl From<Range> for Period {
+    fn from(range: Range) -> Self {
+        Self { from: range.from.to_string(), to: range.until.to_string() }
+    }
+}
+
+/// The traffic of the fleet, an endpoint or a tunnel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TrafficRow {
+    /// Name of the endpoint; `null` for the fleet, and if it was removed.
+    pub endpoint: Option<String>,
+    /// The instance, for a tunnel.
+    pub instance_id: Option<String>,
+    /// The tunnel's alias; empty if it has none or is gone.
+    pub alias: String,
+    /// Of the day.
+    pub today: Moved,
+    /// Of the month.
+    pub month: Moved,
+    /// Of the billing cycle.
+    pub cycle: Moved,
+}
+
+/// Bytes, TCP and UDP, seen from the non-tunnel side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Moved {
+    /// Received.
+    #[serde(rename = "in")]
+    pub received: u64,
+    /// Sent.
+    #[serde(rename = "out")]
+    pub sent: u64,
+}
+
+impl Moved {
+    fn add(&mut self, delta: Counters) {
+        self.received = self.received.saturating_add(delta.tcp_rx).saturating_add(delta.udp_rx);
+        self.sent = self.sent.saturating_add(delta.tcp_tx).saturating_add(delta.udp_tx);
+    }
+}
+
+/// What of the waiting rows is of use.
+///
+/// # Errors
+/// [`QueryError::NotFound`].
+pub fn scope(query: &TrafficQuery, names: &Names) -> Result<Scope, QueryError> {
+    names.scope(query.endpoint.as_deref(), None)
+}
+
+/// The sums. `None`: what waited in memory was committed meanwhile, ask the recorder anew.
+///
+/// # Errors
+/// [`QueryError`].
+pub fn answer(
+    reader: &mut ReadConnection,
+    query: &TrafficQuery,
+    waiting: &WaitingHistory,
+    periods: &Periods,
+    zone: Tz,
+) -> Result<Option<Traffic>, QueryError> {
+    reader.in_snapshot(|reader| {
+        let Some(rows) = not_stored(reader, waiting)? else { return Ok(None) };
+        let names = Names::read(reader)?;
+        let endpoint = match scope(query, &names)? {
+            Scope::Endpoint(id) => Some(id),
+            _ => None,
+        };
+        let by = match (query.by, endpoint) {
+            (Some(By::Fleet), Some(_)) => {
+                return Err(QueryError::Invalid(
+                    "`by=fleet` is of all endpoints: leave `endpoint` out, or give another `by`".to_owned(),
+                ));
+            }
+            (None, Some(_)) => By::Endpoint,
+            (by, _) => by.unwrap_or_default(),
+        };
+        let mut sums: BTreeMap<TunnelKey, [Moved; 3]> = BTreeMap::new();
+        let mut add = |tunnel: TunnelKey, time: Timestamp, delta: Counters| {
+            let moved = sums.entry(tunnel).or_default();
+            for (moved, period) in moved.iter_mut().zip([periods.today, periods.month, periods.cycle]) {
+                if (period.from..period.until).contains(&time) {
+                    moved.add(delta);
+                }
+            }
+        };
+        for DayTraffic { tunnel, start, delta } in stored(reader, by, endpoint, periods.earliest())? {
+            add(tunnel, start, delta);
+        }
+        let whole = |id: EndpointId| TunnelKey { endpoint: id, instance: InstanceId::default() };
+        for row in rows {
+            let (scope, key) = match by {
+                By::Fleet => (Scope::Fleet, whole(FLEET)),
+                By::Endpoint => (Scope::Endpoint(row.tunnel.endpoint), whole(row.tunnel.endpoint)),
+                By::Tunnel => (Scope::Tunnel(row.tunnel.clone()), row.tunnel.clone()),
+            };
+            if endpoint.is_none_or(|id| id == row.tunnel.endpoint) && counts_in(&scope, row) {
+                add(key, row.minute, row.figures.delta);
+            }
+        }
+        if by == By::Fleet {
+            sums.entry(whole(FLEET)).or_default();
+        }
+        let aliases = if by == By::Tunnel { aliases(reader, query.endpoint.clone())? } else { BTreeMap::new() };
+        let row = |(tunnel, [today, month, cycle]): (TunnelKey, [Moved; 3])| TrafficRow {
+            endpoint: names.of(tunnel.endpoint).map(str::to_owned),
+            alias: aliases.get(&tunnel).cloned().unwrap_or_default(),
+            instance_id: (by == By::Tunnel).then(|| tunnel.instance.as_str().to_owned()),
+            today,
+            month,
+            cycle,
+        };
+        let any = match by {
+            By::Fleet => Scope::Fleet,
+            By::Endpoint => Scope::Endpoint(EndpointId(0)),
+            By::Tunnel => Scope::Tunnel(TunnelKey::default()),
+        };
+        Ok(Some(Traffic {
+            timezone: zone.name().to_owned(),
+            counts: counts(&any).to_owned(),
+            periods: PeriodsDocument { today: periods.today.into(), month: periods.month.into(), cycle: periods.cycle.into() },
+            rows: sums.into_iter().map(row).collect(),
+            in_journal_only: waiting.missing,
+        }))
+    })
+}
+
+fn stored(
+    reader: &mut ReadConnection,
+    by: By,
+    endpoint: Option<EndpointId>,
+    from: Timestamp,
+) -> Result<Vec<DayTraffic>, QueryError> {
+    Ok(match by {
+        By::Fleet => reader.fleet_days(from)?,
+        By::Tunnel => reader.tunnel_days(endpoint, from)?,
+        By::Endpoint => {
+            let mut days = reader.endpoint_days(from)?;
+            days.retain(|day| endpoint.is_none_or(|id| id == day.tunnel.endpoint));
+            days
+        }
+    })
+}
+
+fn aliases(reader: &mut ReadConnection, endpoint: Option<String>) -> Result<BTreeMap<TunnelKey, String>, QueryError> {
+    let ids: BTreeMap<String, EndpointId> = reader.endpoint_names()?.into_iter().map(|(id, name)| (name, id)).collect();
+    let tunnels = reader.tunnels(&TunnelFilter { endpoint, ..TunnelFilter::default() })?;
+    let alias = |tunnel: crate::store::TunnelRecord| {
+        let endpoint = *ids.get(&tunnel.endpoint)?;
+        Some((TunnelKey { endpoint, instance: tunnel.instance_id.as_str().into() }, tunnel.name))
+    };
+    Ok(tunnels.into_iter().filter_map(alias).collect())
+}
