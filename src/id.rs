@@ -25,6 +25,12 @@ impl EventId {
     /// Lower than every id that is ever given.
     pub const ZERO: Self = Self(0);
 
+    /// Lower than every id of that millisecond and of later ones.
+    #[must_use]
+    pub fn first_of(at: Timestamp) -> Self {
+        Self((at.millis() - EPOCH_MILLIS).max(0) << (COUNTER_BITS + NODE_BITS))
+    }
+
     /// The id clock's reading, as a time.
     #[must_use]
     pub fn id_clock(self) -> Timestamp {

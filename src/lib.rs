@@ -114,6 +114,7 @@ pub mod recovery;
 pub mod redact;
 pub mod replay;
 pub mod restore;
+pub mod retention;
 pub mod sim;
 pub mod sse;
 pub mod status;

@@ -22,7 +22,7 @@ use crate::backoff::Backoff;
 use crate::blocking::Blocking;
 use crate::boundary::Boundaries;
 use crate::clock::{SharedClock, Timestamp};
-use crate::config::Tuning;
+use crate::config::{RetentionConfig, Tuning};
 use crate::id::IdGenerator;
 use crate::journal::JournalError;
 use crate::journal::disk::Disk;
@@ -36,6 +36,8 @@ use crate::transport::SharedTransport;
 
 /// First and longest wait between tries to read the database at start.
 const START_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// What the configuration decides for the actors.
 #[derive(Clone, Debug)]
@@ -58,6 +60,8 @@ pub struct Settings {
     pub cache_sync_interval: Duration,
     /// `journal.sync_interval`.
     pub journal_sync: SyncPolicy,
+    /// `retention.*`.
+    pub retention: RetentionConfig,
     /// `shutdown.deadline`.
     pub shutdown_deadline: Duration,
     /// Number of this node in event ids.
@@ -82,6 +86,12 @@ impl Default for Settings {
             log_events: true,
             cache_sync_interval: Duration::from_secs(5),
             journal_sync: SyncPolicy::Every(Duration::from_secs(1)),
+            retention: RetentionConfig {
+                events: DAY,
+                minutes: 7 * DAY,
+                hours: 90 * DAY,
+                days: Some(5 * 365 * DAY + DAY + DAY / 4),
+            },
             shutdown_deadline: Duration::from_secs(30),
             node: 0,
         }
@@ -195,7 +205,8 @@ async fn build(
     let (cache_publish, cache_state) = watch::channel(CacheState::default());
     let (endpoints_publish, endpoints_state) = watch::channel(EndpointsState::new());
 
-    let mut flush = FlushActor::new(store, blocking.clone(), clock.clone(), rng.fork(), flush_publish);
+    let mut flush =
+        FlushActor::new(store, blocking.clone(), clock.clone(), rng.fork(), settings.retention.clone(), flush_publish);
     if !is_replay {
         flush = flush.with_ledger(Ledger::new(begin.mode, stored.usage.clone(), clock.monotonic()), begin.kept.clone());
     }

@@ -47,6 +47,7 @@ impl Settings {
                 JournalSync::Every(interval) => SyncPolicy::Every(interval),
                 JournalSync::Off => SyncPolicy::Off,
             },
+            retention: config.retention.clone(),
             shutdown_deadline: config.shutdown_deadline,
             node: config.node,
         }

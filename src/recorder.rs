@@ -282,6 +282,7 @@ impl RecorderHandle {
             quarantined: flush.quarantined,
             write_transactions: flush.write_transactions,
             updates_per_transaction: (flush.write_transactions > 0).then(|| updates as f64 / flush.write_transactions as f64),
+            expiry_late: flush.expiry_late.iter().map(|table| (*table).to_owned()).collect(),
             waiting_batches: buffer.waiting_batches,
             buffer_bytes: buffer.buffer_bytes,
             oldest_unflushed_s: oldest.as_secs_f64(),

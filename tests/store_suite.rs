@@ -6,6 +6,8 @@ mod postgres;
 mod endpoints;
 #[path = "store_suite/events.rs"]
 mod events;
+#[path = "store_suite/expiry.rs"]
+mod expiry;
 #[path = "store_suite/faults.rs"]
 mod faults;
 #[path = "store_suite/history.rs"]
@@ -49,6 +51,10 @@ on_both_databases!(
     events::counters_beyond_the_range_stay_at_its_end,
     events::a_statement_takes_one_row_or_a_thousand_and_nothing_beyond,
     events::a_nul_character_stops_nothing,
+    expiry::minutes_expire_tunnel_by_tunnel_and_no_sum_falls,
+    expiry::days_and_falls_that_expire_leave_accounts_that_still_add_up,
+    expiry::a_row_that_somebody_changed_is_found,
+    expiry::events_gaps_and_flushes_expire_by_when_they_were_received,
     history::parts_of_a_minute_add_up_on_every_level_and_only_once,
     history::totals_count_each_tunnel_once_and_leave_out_the_other_end,
     history::hours_and_days_follow_the_zone_and_the_day_of_a_change_is_marked,

@@ -11,6 +11,7 @@
 
 mod batches;
 mod definitions;
+mod expiry;
 mod modes;
 mod state;
 #[cfg(test)]
@@ -35,9 +36,12 @@ pub use self::state::FlushState;
 use crate::backoff::Backoff;
 use crate::blocking::Blocking;
 use crate::clock::SharedClock;
+use crate::config::RetentionConfig;
 use crate::event::Record;
 use crate::modes::usage::Purpose;
+use crate::retention::{Expired, Expiry, Plan};
 use crate::store::{Committed, LiveChanges, Settings, Store, StoreError, StoreErrorKind};
+use tokio::time::Instant;
 
 /// First wait after a failed write.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -76,8 +80,10 @@ pub struct FlushActor {
     /// Rows per statement, to be told to the store.
     batch_size: Option<usize>,
     purges: VecDeque<Purging>,
-    /// The last write was a batch: a purge, where there is one, has the next turn.
-    purge_next: bool,
+    /// The last write was a batch: a purge or what expires, where there is any, has the next turn.
+    turn_of_others: bool,
+    plan: Plan,
+    started: Instant,
     backoff: Backoff,
     /// Armed while a batch waits for its next try.
     retry: Option<SpawnHandle>,
@@ -98,6 +104,7 @@ enum Outcome {
     /// One step of it is done.
     Purge(Purging),
     Single(Record, Result<bool, StoreError>, oneshot::Sender<Result<(), StoreError>>),
+    Expiry(Expiry, Result<Expired, StoreError>, Duration),
     Batch(Batch, Result<Committed, StoreError>),
 }
 
@@ -109,8 +116,10 @@ impl FlushActor {
         blocking: Blocking,
         clock: SharedClock,
         rng: fastrand::Rng,
+        retention: RetentionConfig,
         publish: watch::Sender<FlushState>,
     ) -> Self {
+        let started = clock.monotonic();
         let state = publish.borrow().clone();
         Self {
             store: Some(store),
@@ -123,7 +132,9 @@ impl FlushActor {
             settings: None,
             batch_size: None,
             purges: VecDeque::new(),
-            purge_next: false,
+            turn_of_others: false,
+            plan: Plan::new(retention),
+            started,
             backoff: Backoff::new(RETRY_FIRST, RETRY_CEILING, rng),
             retry: None,
             last_error: None,
@@ -159,14 +170,17 @@ impl FlushActor {
                 Outcome::Single(record, result, reply)
             });
         } else if let Some(purging) =
-            self.purges.pop_front_if(|_| self.purge_next || self.retry.is_some() || self.batches.is_empty())
+            self.purges.pop_front_if(|_| self.turn_of_others || self.retry.is_some() || self.batches.is_empty())
         {
-            self.purge_next = false;
+            self.turn_of_others = false;
             self.write(ctx, "purge", move |store| purging.step(store));
+        } else if let Some(step) = self.next_expiry() {
+            self.turn_of_others = false;
+            self.expire(ctx, step);
         } else if self.retry.is_none()
             && let Some(mut batch) = self.batches.pop_front()
         {
-            self.purge_next = true;
+            self.turn_of_others = true;
             if let Some(events) = batch.events_mut() {
                 self.enter_usage(events);
             }
@@ -265,6 +279,7 @@ impl FlushActor {
                 }
                 self.succeeded(ctx, Purpose::Other, 0);
             }
+            Outcome::Expiry(step, result, took) => self.settle_expiry(ctx, &step, result, took),
             Outcome::Batch(batch, Ok(committed)) => {
                 let purpose = self.count(&batch, committed, took);
                 self.succeeded(ctx, purpose, committed.written);
@@ -330,6 +345,10 @@ impl FlushActor {
 
 impl Actor for FlushActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(expiry::LOOK_INTERVAL, |actor, ctx| actor.look_at_expiry(ctx));
+    }
 }
 
 /// Waits for a reply that the actor owes; it never comes if the actor is gone.

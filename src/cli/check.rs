@@ -11,15 +11,20 @@ use crate::blocking::Blocking;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::journal::{CheckReport, JournalError, RealDisk, Recorder, verify};
-use crate::store::{DatabaseReport, ReadConnection};
+use crate::store::{DatabaseReport, HistoryReport, ReadConnection};
 
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Changes nothing; a recorder may run. Events that are in the journal and in the database are normal: a segment \
-                  is removed only when live state and history are durable too. Exit code 1 if something is damaged.\n\n\
-                  Example:\n  tidegate check --database-url sqlite:/var/lib/tidegate/tidegate.db"
+                  is removed only when live state and history are durable too. Exit code 1 if something is damaged, does not add up, \
+                  or is older than retention.* says.\n\n\
+                  Examples:\n  tidegate check --database-url sqlite:/var/lib/tidegate/tidegate.db\n  tidegate check --history --json"
 )]
 pub(super) struct Check {
+    /// Also prove that history adds up: per tunnel, that what is stored is what its counters did, and per level, that it is the
+    /// sum of the one below.
+    #[arg(long)]
+    history: bool,
     #[command(flatten)]
     output: Json,
 }
@@ -33,14 +38,24 @@ struct Report {
     journal: Option<CheckReport>,
     /// The database.
     database: DatabaseReport,
+    /// With `--history`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history: Option<HistoryReport>,
 }
 
 impl Check {
     pub(super) async fn execute(self, config: &Config) -> Result<ExitCode, Failure> {
-        let recorder = match Place::find(config).await {
+        let place = Place::find(config).await;
+        let recorder = match place {
             Place::Recorder(_) => Recorder::Running,
             Place::Database { .. } => Recorder::Stopped,
         };
+        // Without a recorder nothing expires, and that is no fault.
+        let late = match recorder {
+            Recorder::Running => place.stats().await?.optimized_storage.expiry_late,
+            Recorder::Stopped => Vec::new(),
+        };
+        let with_history = self.history;
         let (url, directory) = (config.database.clone(), config.journal.dir.clone());
         let work = Blocking::Threads.run("check", move || {
             let journal = match RealDisk::open_read_only(&directory) {
@@ -50,12 +65,19 @@ impl Check {
                     None
                 }
             };
-            let database = ReadConnection::open(&url)?.check(SystemClock.wall())?;
-            Ok::<_, CheckError>((journal, database))
+            let mut connection = ReadConnection::open(&url)?;
+            let database = connection.check(SystemClock.wall())?;
+            let history = with_history.then(|| connection.check_history()).transpose()?;
+            Ok::<_, CheckError>((journal, database, history))
         });
-        let (journal, database) = output::patiently("checking journal and database", work).await?;
-        let ok = database.problems.is_empty() && journal.as_ref().is_none_or(|journal| !journal.is_damaged());
-        let report = Report { ok, journal, database };
+        let (journal, mut database, history) = output::patiently("checking journal and database", work).await?;
+        database
+            .problems
+            .extend(late.iter().map(|table| format!("{table} holds rows that should have expired more than an hour ago")));
+        let ok = database.problems.is_empty()
+            && journal.as_ref().is_none_or(|journal| !journal.is_damaged())
+            && history.as_ref().is_none_or(|history| history.problems.is_empty());
+        let report = Report { ok, journal, database, history };
         if self.output.json {
             output::json(&report);
         } else {
@@ -81,7 +103,7 @@ impl From<CheckError> for Failure {
 }
 
 fn show(report: &Report, config: &Config) {
-    let Report { ok, journal, database } = report;
+    let Report { ok, journal, database, history } = report;
     match journal {
         None => output::print(&format!("journal   {}: none", config.journal.dir.display())),
         Some(journal) => {
@@ -113,6 +135,15 @@ fn show(report: &Report, config: &Config) {
     ));
     for problem in &database.problems {
         output::print(&format!("  {}", plain(problem)));
+    }
+    if let Some(HistoryReport { tunnels, totals, rows, problems, further_problems }) = history {
+        output::print(&format!("history   {tunnels} tunnels and {totals} totals, {rows} rows: each sum was made again"));
+        for problem in problems {
+            output::print(&format!("  {}", plain(problem)));
+        }
+        if *further_problems > 0 {
+            output::print(&format!("  and {further_problems} more"));
+        }
     }
     output::print(if *ok { "nothing is wrong" } else { "something is wrong" });
 }

@@ -35,6 +35,17 @@ impl StoredAccount {
         self.closing = account.to;
         self.open = account.open;
     }
+
+    /// A day that counted so much expires.
+    pub fn expire(&mut self, delta: Counters) {
+        let gone = signed(delta);
+        self.risen = std::array::from_fn(|n| self.risen[n] - gone[n]);
+    }
+
+    /// A row of `counter_events` expires.
+    pub fn explain(&mut self, adjustment: [i64; 4]) {
+        self.risen = std::array::from_fn(|n| self.risen[n] + adjustment[n]);
+    }
 }
 
 /// A row of `counter_events`, as far as it matters here: what the step counted beyond what the counters rose. By counter.

@@ -1,5 +1,6 @@
 //! The databases that a simulation can write to: how they are opened for each life, and how they are read at the end.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use diesel::sql_types::{BigInt, Integer, Text};
@@ -10,10 +11,12 @@ use super::observation::{Audit, StoredTunnel};
 use super::options::Database;
 use crate::clock::SharedClock;
 use crate::event::{Counters, EndpointId, Record, TunnelKey};
+use crate::history::audit::{Levels, TunnelHistory, adjustment, check_levels, check_tunnel};
+use crate::history::calendar::Calendar;
 use crate::history::figures::sum;
 use crate::id::EventId;
-use crate::store::memory::MemoryDatabase;
-use crate::store::{DatabaseUrl, DieselStore, Store, StoreError, StoreErrorKind};
+use crate::store::memory::{MemoryDatabase, Tables};
+use crate::store::{DatabaseUrl, DieselStore, ReadConnection, Store, StoreError, StoreErrorKind};
 
 /// Where files go that need not survive the machine: syncs cost nothing there.
 const MEMORY_DIRECTORY: &str = "/dev/shm";
@@ -107,14 +110,49 @@ impl World {
             Self::Memory(database) => Ok(audit_memory(database)),
             Self::Real { url: DatabaseUrl::Sqlite(path), .. } => {
                 let connection = SqliteConnection::establish(&path.display().to_string());
-                audit_sql(&mut connection.map_err(|error| error.to_string())?)
+                let audit = audit_sql(&mut connection.map_err(|error| error.to_string())?)?;
+                with_history(audit, &DatabaseUrl::Sqlite(path.clone()))
             }
             Self::Real { url: DatabaseUrl::Postgres(url), .. } => {
                 // The driver's words may repeat the URL with its password.
-                audit_sql(&mut PgConnection::establish(url).map_err(|_| "cannot connect to read the database".to_owned())?)
+                let connection = PgConnection::establish(url).map_err(|_| "cannot connect to read the database".to_owned());
+                with_history(audit_sql(&mut connection?)?, &DatabaseUrl::Postgres(url.clone()))
             }
         }
     }
+}
+
+fn with_history(audit: Audit, url: &DatabaseUrl) -> Result<Audit, String> {
+    let report = ReadConnection::open(url).and_then(|mut connection| connection.check_history());
+    Ok(Audit { history_problems: report.map_err(|error| error.to_string())?.problems, ..audit })
+}
+
+/// As the check of a real database does it.
+fn history_problems(tables: &Tables) -> Vec<String> {
+    let calendar = Calendar::new(tables.zones.iter().copied());
+    let mut tunnels: BTreeMap<&TunnelKey, TunnelHistory> = BTreeMap::new();
+    for (tunnel, account) in &tables.accounts {
+        tunnels.entry(tunnel).or_default().account = Some(*account);
+    }
+    for event in tables.counter_events.values() {
+        let adjusted = &mut tunnels.entry(&event.tunnel).or_default().adjusted;
+        let change = adjustment(event.before, event.after, event.counted);
+        *adjusted = std::array::from_fn(|n| adjusted[n] + change[n]);
+    }
+    let mut totals: BTreeMap<EndpointId, Levels> = BTreeMap::new();
+    for level in 0..3 {
+        for ((tunnel, start), row) in &tables.history[level] {
+            tunnels.entry(tunnel).or_default().levels[level].insert(*start, row.row);
+        }
+        for ((endpoint, start), row) in &tables.history_totals[level] {
+            totals.entry(*endpoint).or_default()[level].insert(*start, row.row.figures);
+        }
+    }
+    let of_tunnels = tunnels.iter().flat_map(|(tunnel, history)| check_tunnel(tunnel, history, &calendar, tables.floors));
+    let of_totals = totals
+        .iter()
+        .flat_map(|(endpoint, levels)| check_levels(&format!("endpoint {endpoint}"), levels, &calendar, tables.floors));
+    of_tunnels.chain(of_totals).collect()
 }
 
 fn audit_memory(database: &MemoryDatabase) -> Audit {
@@ -137,6 +175,7 @@ fn audit_memory(database: &MemoryDatabase) -> Audit {
             })
             .collect();
         audit.history_states = tables.history_states.len();
+        audit.history_problems = history_problems(tables);
         let leaks = tables.records.values().any(|record| match record {
             Record::Event(event) => event.logs.as_ref().is_some_and(|logs| holds_secret(logs.as_str())),
             Record::Gap(_) => false,
@@ -238,6 +277,7 @@ where
             .into_iter()
             .map(|row| StoredTunnel { tunnel: row.tunnel(), counters: row.counters(), status: row.status })
             .collect(),
+        history_problems: Vec::new(),
         history_states,
         quarantined,
         leaks,

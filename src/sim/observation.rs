@@ -211,8 +211,10 @@ pub struct StoredTunnel {
 pub struct Audit {
     /// Ids in `endpoint_sse` and `gaps`, rising.
     pub records: Vec<EventId>,
-    /// Sums of the deltas in `service_history`, by tunnel.
+    /// Sums of the deltas in `history_days`, by tunnel.
     pub moved: Vec<(TunnelKey, Counters)>,
+    /// Where history does not add up, in words: what `tidegate check --history` finds.
+    pub history_problems: Vec<String>,
     /// Tunnels.
     pub tunnels: Vec<StoredTunnel>,
     /// Rows of `history_state`.

@@ -9,6 +9,7 @@ use chrono_tz::Tz;
 
 use super::master::Version;
 use crate::clock::Timestamp;
+use crate::config::RetentionConfig;
 use crate::journaling::{Limits, SyncPolicy};
 use crate::modes::StorageMode;
 use crate::pipeline::Settings;
@@ -278,6 +279,9 @@ impl Plan {
     }
 }
 
+/// Longer than any simulation.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 fn settings(rng: &mut fastrand::Rng) -> Settings {
     let batch_events_max = [5, 40, 200, 1_000][rng.usize(0..4)];
     // Segments of small batches pile up until the boundary makes history durable.
@@ -300,6 +304,13 @@ fn settings(rng: &mut fastrand::Rng) -> Settings {
             SyncPolicy::Every(Duration::from_secs(10)),
         ][rng.usize(0..4)],
         shutdown_deadline: Duration::from_secs(rng.u64(2..40)),
+        // The invariants ask at the end for all records and all days.
+        retention: RetentionConfig {
+            events: FOR_EVER,
+            minutes: Duration::from_secs([1, 6, 7 * 24][rng.usize(0..3)] * 3_600),
+            hours: Duration::from_secs([1, 7][rng.usize(0..2)] * 86_400),
+            days: None,
+        },
         ..Settings::default()
     }
 }

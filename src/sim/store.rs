@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::event::{EndpointId, Record};
 use crate::modes::StorageMode;
 use crate::modes::usage::Usage;
+use crate::retention::{Expired, Expiry};
 use crate::store::{
     Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Purge, Settings, Store, StoreError,
     StoreErrorKind, Stored,
@@ -149,6 +150,10 @@ impl Store for SimStore {
 
     fn change_endpoint(&mut self, id: EndpointId, change: &EndpointChange, at: Timestamp) -> Result<(), StoreError> {
         self.plain(|store| store.change_endpoint(id, change, at))
+    }
+
+    fn expire(&mut self, step: &Expiry) -> Result<Expired, StoreError> {
+        self.plain(|store| store.expire(step))
     }
 
     fn purge(&mut self, id: EndpointId, from: Purge) -> Result<Purge, StoreError> {

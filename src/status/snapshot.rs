@@ -67,6 +67,9 @@ pub struct OptimizedStorage {
     pub write_transactions: u64,
     /// `update` events per transaction; `None` before the first transaction.
     pub updates_per_transaction: Option<f64>,
+    /// Tables that hold rows which should have expired more than an hour ago; empty in the recorder's first hour.
+    #[serde(default)]
+    pub expiry_late: Vec<String>,
     /// Batches cut and not committed.
     pub waiting_batches: u64,
     /// Bytes of the events that are not committed.
@@ -187,7 +190,7 @@ mod tests {
         }
         let expected = "optimized_storage buffer_size max_buffer_size last_flush_time buffer_usage_pct flushes threshold hourly \
              manual drain recovery journal threshold_share_pct flush_ms last mean p99 rows_written rows_skipped retries failures \
-             quarantined write_transactions updates_per_transaction waiting_batches buffer_bytes oldest_unflushed_s \
+             quarantined write_transactions updates_per_transaction expiry_late waiting_batches buffer_bytes oldest_unflushed_s \
              journal_bytes next_boundary realtime queue_events queue_bytes written left_to_batch dropped events endpoints name status reason since events_received reports_missed \
              reconnects tunnels dropped database ok since error mode process pid uptime_s rss_bytes version";
         assert_eq!(names, expected.split_whitespace().collect::<Vec<_>>());

@@ -19,11 +19,12 @@ use super::{
     Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Settings, Store, StoreError, StoreErrorKind,
     Stored,
 };
-use super::{endpoints, events, flushes, history, live, migrate, modes, single, written_bytes, zones};
+use super::{endpoints, events, expire, flushes, history, live, migrate, modes, single, written_bytes, zones};
 use crate::clock::{Clock, SharedClock, Timestamp};
 use crate::event::{EndpointId, Record};
 use crate::modes::StorageMode;
 use crate::modes::usage::Usage;
+use crate::retention::{Expired, Expiry};
 
 /// Most rows of one statement: SQLite takes 32,766 values in one, an event has 16 and a minute of history 17.
 pub const BATCH_SIZE_MAX: usize = 1_000;
@@ -228,6 +229,10 @@ impl Store for DieselStore {
 
     fn change_endpoint(&mut self, id: EndpointId, change: &EndpointChange, at: Timestamp) -> Result<(), StoreError> {
         self.write(|connection, _| endpoints::change(connection, id, change, at))
+    }
+
+    fn expire(&mut self, step: &Expiry) -> Result<Expired, StoreError> {
+        self.write(|connection, _| Ok(expire::step(connection, step)?))
     }
 
     fn purge(&mut self, id: EndpointId, from: Purge) -> Result<Purge, StoreError> {

@@ -14,12 +14,13 @@ use super::{
 use crate::clock::Timestamp;
 use crate::endpoint::{Endpoint, EndpointHealth};
 use crate::event::{EndpointId, EventKind, InstanceConfig, Record, Sample, TunnelKey, TunnelState};
-use crate::history::audit::StoredAccount;
+use crate::history::audit::{StoredAccount, adjustment};
 use crate::history::calendar::Calendar;
 use crate::history::ladder::{Level, TotalRows, TunnelRows, add, place};
 use crate::id::EventId;
 use crate::modes::StorageMode;
 use crate::modes::usage::{Comparison, Usage};
+use crate::retention::{Expired, Expiring, Expiry};
 
 /// Records that one step of a purge looks at.
 const PURGE_STEP: usize = 100;
@@ -63,6 +64,8 @@ pub struct Tables {
     pub history_totals: [TotalRows; 3],
     /// `history_zones`.
     pub zones: Vec<(Timestamp, Tz)>,
+    /// `retention_floors` of the levels.
+    pub floors: [Timestamp; 3],
     /// `history_accounts`.
     pub accounts: BTreeMap<TunnelKey, StoredAccount>,
     /// `counter_events`.
@@ -87,6 +90,52 @@ pub struct Tables {
     pub transactions: u64,
     /// Calls, also those that failed.
     pub calls: u64,
+}
+
+impl Tables {
+    fn expire(&mut self, what: Expiring, before: Timestamp) -> u64 {
+        fn old<K: Ord, V>(rows: &mut BTreeMap<K, V>, is_old: impl Fn(&K, &V) -> bool) -> u64 {
+            let there = rows.len();
+            rows.retain(|key, row| !is_old(key, row));
+            (there - rows.len()) as u64
+        }
+        let level = match what {
+            Expiring::Minutes | Expiring::MinuteTotals => 0,
+            Expiring::Hours | Expiring::HourTotals => 1,
+            _ => 2,
+        };
+        match what {
+            Expiring::Minutes | Expiring::Hours | Expiring::Days => {
+                self.floors[level] = self.floors[level].max(before);
+                if what == Expiring::Days {
+                    for ((tunnel, start), day) in &self.history[2] {
+                        if let Some(account) = self.accounts.get_mut(tunnel).filter(|_| *start < before) {
+                            account.expire(day.row.delta);
+                        }
+                    }
+                }
+                old(&mut self.history[level], |(_, start), _| *start < before)
+            }
+            Expiring::MinuteTotals | Expiring::HourTotals | Expiring::DayTotals => {
+                old(&mut self.history_totals[level], |(_, start), _| *start < before)
+            }
+            Expiring::CounterEvents => {
+                for event in self.counter_events.values().filter(|event| event.at < before) {
+                    if let Some(account) = self.accounts.get_mut(&event.tunnel) {
+                        account.explain(adjustment(event.before, event.after, event.counted));
+                    }
+                }
+                old(&mut self.counter_events, |_, event| event.at < before)
+            }
+            Expiring::Events | Expiring::Gaps => {
+                let is_event = what == Expiring::Events;
+                old(&mut self.records, |_, record| {
+                    matches!(record, Record::Event(_)) == is_event && record.received_at() < before
+                })
+            }
+            Expiring::Quarantine | Expiring::Flushes | Expiring::Space => 0,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -368,6 +417,11 @@ impl Store for MemoryStore {
             endpoint.master_id = master_id.or_else(|| endpoint.master_id.clone());
             Ok(())
         })
+    }
+
+    /// All of a table in one step: what it does to the sums is the same.
+    fn expire(&mut self, step: &Expiry) -> Result<Expired, StoreError> {
+        self.transaction(|inner| Ok(Expired { rows: inner.tables.expire(step.what, step.before), next: None }))
     }
 
     fn purge(&mut self, id: EndpointId, from: Purge) -> Result<Purge, StoreError> {

@@ -7,11 +7,13 @@
 
 mod backup;
 mod check;
+mod check_history;
 mod compare;
 mod connection;
 mod diesel_store;
 mod endpoints;
 mod events;
+mod expire;
 mod flushes;
 mod history;
 mod import;
@@ -52,9 +54,11 @@ use crate::history::figures::Figures;
 use crate::id::EventId;
 use crate::modes::StorageMode;
 use crate::modes::usage::{Comparison, Usage};
+use crate::retention::{Expired, Expiry};
 
 pub use backup::{BackupError, Copied, Lineage, Restored, back_up, beside, restore};
 pub use check::DatabaseReport;
+pub use check_history::HistoryReport;
 pub(crate) use connection::sqlite_uri;
 pub use connection::{DatabaseUrl, postgres_parts};
 use diesel_store::Writing;
@@ -392,6 +396,12 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// [`StoreErrorKind::Refused`] if there is no such endpoint or the master id is taken, else as above.
     fn change_endpoint(&mut self, id: EndpointId, change: &EndpointChange, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Takes one step of deleting what has expired.
+    ///
+    /// # Errors
+    /// As [`Store::commit_events`].
+    fn expire(&mut self, step: &Expiry) -> Result<Expired, StoreError>;
 
     /// Deletes a part of what an endpoint left behind (events, history, gaps, counter events, quarantine) and says how far it
     /// came. Called again until [`Purge::Done`], with what it returned last; others can write in between.

@@ -34,6 +34,10 @@ pub struct FlushState {
     pub quarantined: u64,
     /// Rows of history written.
     pub history_rows_written: u64,
+    /// Rows deleted because they expired, and pages given back.
+    pub rows_expired: u64,
+    /// Tables that hold rows which should have expired more than an hour ago.
+    pub expiry_late: Vec<&'static str>,
     /// Transactions committed, of all kinds.
     pub write_transactions: u64,
     /// Tries of a batch after a failed one.

@@ -27,7 +27,15 @@ fn bench_with(blocking: Blocking) -> Bench {
     let clock = VirtualClock::starting_at(Timestamp(1_795_435_200_000_000));
     let (publish, state) = watch::channel(FlushState::default());
     let rng = fastrand::Rng::with_seed(1);
-    let flush = FlushActor::new(Box::new(database.store()), blocking, clock.clone(), rng, publish).start();
+    let flush = FlushActor::new(
+        Box::new(database.store()),
+        blocking,
+        clock.clone(),
+        rng,
+        crate::pipeline::Settings::default().retention,
+        publish,
+    )
+    .start();
     Bench { database, flush, state, clock }
 }
 
