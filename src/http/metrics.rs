@@ -126,6 +126,11 @@ impl Page<'_> {
         self.counter("write_failures", "Failed writes", s.failures)?;
         self.counter("write_transactions", "Transactions committed, of all kinds", s.write_transactions)?;
         self.known("updates_per_transaction", "Update events per transaction", None, s.updates_per_transaction)?;
+        let r = s.realtime;
+        self.gauge("realtime_queue_events", "Events that wait to be written one at a time", None, r.queue_events as f64)?;
+        self.gauge("realtime_queue", "Bytes of the events that wait so", Some(Unit::Bytes), r.queue_bytes as f64)?;
+        self.counter("realtime_rows_written", "Events that were written one at a time", r.written)?;
+        self.counter("realtime_left_to_batch", "Events that were to be and were left to their batch", r.left_to_batch)?;
         self.gauge("journal", "Bytes of the journal", Some(Unit::Bytes), s.journal_bytes as f64)
     }
 
