@@ -123,6 +123,11 @@ pub struct RetentionConfig {
     pub days: Option<Duration>,
 }
 
+impl RetentionConfig {
+    /// As long as the configuration allows: nothing expires in a test or a simulation of less than a century.
+    pub const LONGEST: Self = Self { events: keys::CENTURY, minutes: keys::CENTURY, hours: keys::CENTURY, days: None };
+}
+
 /// The HTTP server, and where commands find it.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {

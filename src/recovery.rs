@@ -143,7 +143,11 @@ mod tests {
     #[test]
     fn history_forgets_a_tunnel_that_live_state_does_not_know() {
         let tunnel = |instance: &str| TunnelKey { endpoint: EndpointId(1), instance: instance.into() };
-        let state = |instance: &str| (tunnel(instance), r#"{"interval":{}}"#.into());
+        let mut before = Histories::default();
+        before.observe(&crate::journal::samples::report(1));
+        let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: Timestamp(1) };
+        let json = before.cut(EventId(1), info, true).and_then(|batch| batch.states.into_iter().next()?.1).expect("a state");
+        let state = |instance: &str| (tunnel(instance), json.clone());
         let live =
             TunnelState { config: Arc::default(), sample: Default::default(), seen_at: Timestamp(1), last_event: EventId(1) };
         let stored = Stored {
@@ -152,7 +156,6 @@ mod tests {
             ..Stored::default()
         };
         let mut recovered = recover(&stored, Arc::new(MemoryDisk::new()), Timestamp(1)).expect("an empty journal");
-        let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: Timestamp(1) };
         let batch = recovered.histories.cut(EventId(2), info, false).expect("a state that goes");
         assert_eq!(batch.states, [(tunnel("0a1b2c3d"), None)]);
     }

@@ -18,7 +18,9 @@ const ROWS_MIN: u32 = 50;
 /// Most rows of a step.
 const ROWS_MAX: u32 = 10_000;
 /// From the beginning of one sweep to that of the next. Each dirties a page per tunnel and level, so it is not short.
-const SWEEP_EVERY: Duration = Duration::from_secs(15 * 60);
+const SWEEP_EVERY: Duration = Duration::from_secs(30 * 60);
+/// From the start to the first sweep.
+const SWEEP_FIRST: Duration = Duration::from_secs(60);
 /// A table that is this much older than promised is an alarm, once the recorder has run that long.
 pub const LATE_MAX: Duration = Duration::from_secs(3_600);
 
@@ -142,10 +144,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan whose first sweep is due at once.
+    /// A plan whose first sweep is due when the recorder has settled: what the journal holds from before is stored first.
     #[must_use]
     pub fn new(retention: RetentionConfig) -> Self {
-        Self { retention, rows: BTreeMap::new(), step: None, due: Duration::ZERO, swept: BTreeMap::new() }
+        Self { retention, rows: BTreeMap::new(), step: None, due: SWEEP_FIRST, swept: BTreeMap::new() }
     }
 
     /// The step to take now, if one is due. `uptime` is the time since the start, `now` the wall clock's.
@@ -228,25 +230,26 @@ mod tests {
     #[test]
     fn a_sweep_walks_all_tables_but_those_that_are_kept_for_ever() {
         let mut plan = Plan::new(retention());
+        assert_eq!(plan.next(SWEEP_FIRST - MILLIS, NOON), None);
         let mut walked = Vec::new();
-        while let Some(step) = plan.next(Duration::ZERO, NOON) {
+        while let Some(step) = plan.next(SWEEP_FIRST, NOON) {
             walked.push((step.what, NOON.since(step.before)));
             plan.done(&step, all(0), MILLIS, NOON);
         }
         assert_eq!(walked[0], (Expiring::Events, DAY));
         assert_eq!(walked[1], (Expiring::Minutes, 7 * DAY));
         assert_eq!(walked.len(), 9, "{walked:?}");
-        assert_eq!(plan.next(SWEEP_EVERY - MILLIS, NOON), None);
-        assert!(plan.next(SWEEP_EVERY, NOON).is_some());
+        assert_eq!(plan.next(SWEEP_FIRST + SWEEP_EVERY - MILLIS, NOON), None);
+        assert!(plan.next(SWEEP_FIRST + SWEEP_EVERY, NOON).is_some());
     }
 
     #[test]
     fn a_table_is_swept_until_nothing_is_left_of_it() {
         let mut plan = Plan::new(retention());
-        let first = plan.next(Duration::ZERO, NOON).unwrap();
+        let first = plan.next(SWEEP_FIRST, NOON).unwrap();
         let cursor = Some((3, "aaaa0001".to_owned()));
         plan.done(&first, Expired { rows: 7, next: Some(cursor.clone()) }, MILLIS, NOON);
-        let second = plan.next(Duration::ZERO, NOON).unwrap();
+        let second = plan.next(SWEEP_FIRST, NOON).unwrap();
         assert_eq!((second.what, second.before, second.after), (first.what, first.before, cursor));
     }
 
@@ -255,7 +258,7 @@ mod tests {
         let mut plan = Plan::new(retention());
         let mut sizes = Vec::new();
         for took in [60, 60, 60, 60, 1, 1, 30, 1] {
-            let step = plan.next(Duration::ZERO, NOON).unwrap();
+            let step = plan.next(SWEEP_FIRST, NOON).unwrap();
             sizes.push(step.rows);
             let expired = Expired { rows: u64::from(step.rows), next: Some(None) };
             plan.done(&step, expired, Duration::from_millis(took), NOON);
@@ -268,7 +271,7 @@ mod tests {
         let mut plan = Plan::new(retention());
         assert!(plan.late(LATE_MAX - MILLIS, NOON).is_empty());
         assert_eq!(plan.late(LATE_MAX, NOON).len(), 8);
-        while let Some(step) = plan.next(Duration::ZERO, NOON) {
+        while let Some(step) = plan.next(SWEEP_FIRST, NOON) {
             plan.done(&step, all(0), MILLIS, NOON);
         }
         assert!(plan.late(LATE_MAX, NOON.plus(LATE_MAX)).is_empty());

@@ -12,6 +12,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use tidegate::blocking::Blocking;
 use tidegate::clock::{Clock, Timestamp, VirtualClock};
+use tidegate::config::RetentionConfig;
 use tidegate::endpoint::{ApiKey, TlsPolicy};
 use tidegate::event::{Counters, EventKind, InstanceId, Record};
 use tidegate::journal::MemoryDisk;
@@ -169,7 +170,8 @@ fn a_day_with_the_database_down_for_six_hours_loses_nothing_and_keeps_memory_bou
             rng: fastrand::Rng::with_seed(1),
         };
         let limits = Limits { batch_events_max: BATCH, ..Settings::default().limits };
-        let settings = Settings { memory_events_max: MEMORY_EVENTS, limits, ..Settings::default() };
+        let settings =
+            Settings { memory_events_max: MEMORY_EVENTS, limits, retention: RetentionConfig::LONGEST, ..Settings::default() };
         let (waiting, _) = watch::channel(None);
         let recorder = pipeline::start(parts, settings, &waiting).await.expect("it starts");
 

@@ -81,7 +81,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 /// humantime's year, so that "100y" is inside the range that ends with it.
-const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
+pub(super) const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
 
 /// Rows per statement: SQLite takes 32,766 variables and a row of the widest table has under 32 columns.
 const BATCH_SIZE_MAX: u64 = 1_000;

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use diesel::connection::SimpleConnection;
-use diesel::dsl::{max, min};
+use diesel::dsl::max;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
-use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods, OptionalExtension, QueryDsl, QueryResult,
+    QueryableByName, RunQueryDsl, sql_query,
+};
 
 use super::connection::{Connection, on};
 use super::flushes::Kind;
@@ -25,9 +28,14 @@ const FREE_PAGES_KEPT: i64 = 1_000;
 
 /// One step.
 pub(super) fn step(connection: &mut Connection, step: &Expiry) -> QueryResult<Expired> {
-    if step.after.is_none() && step.what != Expiring::Space {
+    let expired = delete(connection, step)?;
+    if expired.rows > 0 && step.what != Expiring::Space {
         raise_floor(connection, step.what.table(), step.before)?;
     }
+    Ok(expired)
+}
+
+fn delete(connection: &mut Connection, step: &Expiry) -> QueryResult<Expired> {
     match step.what {
         Expiring::Events => events(connection, step),
         Expiring::Minutes | Expiring::Hours | Expiring::Days => tunnels(connection, step),
@@ -49,7 +57,8 @@ fn expired(deleted: usize, step: &Expiry) -> Expired {
     Expired { rows: deleted as u64, next }
 }
 
-/// Says from when on the rows of a table are all there, before the first older one goes.
+/// Says from when on the rows of a table are all there, in the transaction in which an older one goes. A step that finds nothing
+/// writes nothing.
 fn raise_floor(connection: &mut Connection, table: &str, floor: Timestamp) -> QueryResult<()> {
     use retention_floors as f;
     let known: Option<i64> = on!(&mut *connection, c => f::table.find(table).select(f::floor).first(c).optional())?;
@@ -63,15 +72,26 @@ fn raise_floor(connection: &mut Connection, table: &str, floor: Timestamp) -> Qu
     Ok(())
 }
 
-/// Events expire by what `flushes` say of when they were received, or by their ids where these say that they are older still: an
-/// id's clock is never behind the time of receipt.
+/// Events expire by what `flushes` say of when they were received. Within the batch that is young and old at once their ids decide,
+/// whose clock is never behind the time of receipt; ids of another making, of messages that somebody injects, say nothing of time.
 fn events(connection: &mut Connection, step: &Expiry) -> QueryResult<Expired> {
-    let of_events = flushes::table.filter(flushes::batch.eq(Kind::Events.as_str()));
-    let young = of_events.filter(flushes::last_received.ge(step.before.0));
-    let first_young: Option<i64> = on!(&mut *connection, c => young.select(min(flushes::first_id)).first(c))?;
-    let last: Option<i64> = on!(&mut *connection, c => of_events.select(max(flushes::last_id)).first(c))?;
-    let by_flushes = first_young.or(last.map(|last| last.saturating_add(1))).unwrap_or(0);
-    let bound = by_flushes.max(EventId::first_of(step.before).0);
+    let of_events = flushes::table.filter(flushes::batch.eq(Kind::Events.as_str()).and(flushes::first_id.is_not_null()));
+    let young = of_events.filter(flushes::last_received.ge(step.before.0)).order(flushes::first_id).select((
+        flushes::first_id.assume_not_null(),
+        flushes::last_id.assume_not_null(),
+        flushes::first_received,
+    ));
+    let young: Option<(i64, i64, Option<i64>)> = on!(&mut *connection, c => young.first(c).optional())?;
+    let bound = match young {
+        Some((first, last, received)) => {
+            let dates = received.is_some_and(|received| EventId(first).id_clock().millis() >= Timestamp(received).millis());
+            if dates { first.max(EventId::first_of(step.before).0.min(last.saturating_add(1))) } else { first }
+        }
+        None => {
+            let last: Option<i64> = on!(&mut *connection, c => of_events.select(max(flushes::last_id)).first(c))?;
+            last.map_or(0, |last| last.saturating_add(1))
+        }
+    };
     let old = endpoint_sse::table.filter(endpoint_sse::id.lt(bound)).order(endpoint_sse::id).select(endpoint_sse::id);
     let rows = i64::from(step.rows);
     let last: Option<i64> = on!(&mut *connection, c => old.offset(rows - 1).first(c).optional())?;

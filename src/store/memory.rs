@@ -421,7 +421,14 @@ impl Store for MemoryStore {
 
     /// All of a table in one step: what it does to the sums is the same.
     fn expire(&mut self, step: &Expiry) -> Result<Expired, StoreError> {
-        self.transaction(|inner| Ok(Expired { rows: inner.tables.expire(step.what, step.before), next: None }))
+        self.transaction(|inner| {
+            let rows = inner.tables.expire(step.what, step.before);
+            if rows == 0 {
+                // As in a real database, a transaction that changed nothing wrote nothing.
+                inner.tables.transactions = inner.tables.transactions.saturating_sub(1);
+            }
+            Ok(Expired { rows, next: None })
+        })
     }
 
     fn purge(&mut self, id: EndpointId, from: Purge) -> Result<Purge, StoreError> {

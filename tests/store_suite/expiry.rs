@@ -110,7 +110,7 @@ pub fn a_row_that_somebody_changed_is_found(database: &TestDatabase) {
     assert!(found.iter().all(|problem| !problem.contains("aaaa0001")), "{found:?}");
     database.execute("UPDATE history_accounts SET risen_udp_tx = risen_udp_tx - 3 WHERE instance_id = 'aaaa0001'");
     let found = problems(database);
-    assert!(found.iter().any(|problem| problem.contains("aaaa0001: udp_tx moved 717 bytes, and 720")), "{found:?}");
+    assert!(found.iter().any(|problem| problem.contains("aaaa0001 of endpoint 1: udp_tx moved 717 bytes, and 720")), "{found:?}");
 }
 
 pub fn events_gaps_and_flushes_expire_by_when_they_were_received(database: &TestDatabase) {

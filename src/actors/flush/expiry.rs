@@ -52,8 +52,11 @@ impl FlushActor {
         }
     }
 
-    /// Begins a sweep that is due, and says which tables are older than promised.
+    /// Begins a sweep that is due, and says which tables are older than promised. While the database is down that is said already.
     pub(super) fn look_at_expiry(&mut self, ctx: &mut Context<Self>) {
+        if self.last_error.is_some() {
+            return;
+        }
         let uptime = self.clock.monotonic() - self.started;
         let late: Vec<&'static str> = self.plan.late(uptime, self.clock.wall()).iter().map(|what| what.table()).collect();
         if late != self.state.expiry_late {

@@ -32,7 +32,7 @@ fn bench_with(blocking: Blocking) -> Bench {
         blocking,
         clock.clone(),
         rng,
-        crate::pipeline::Settings::default().retention,
+        crate::config::RetentionConfig::LONGEST,
         publish,
     )
     .start();

@@ -6,10 +6,10 @@ use super::*;
 use crate::actors::flush::{FlushActor, FlushState};
 use crate::blocking::Blocking;
 use crate::clock::{Clock, VirtualClock};
+use crate::config::RetentionConfig;
 use crate::event::{EndpointId, Gap, InstanceId};
 use crate::modes::ledger::Ledger;
 use crate::modes::single_queue::EVENTS_MAX;
-use crate::pipeline;
 use crate::store::memory::{Fault, MemoryDatabase};
 use crate::store::{FlushCause, FlushInfo};
 
@@ -30,7 +30,7 @@ fn bench(mode: StorageMode, call: Duration) -> Bench {
     let rng = fastrand::Rng::with_seed(1);
     let ledger = Ledger::new(mode, BTreeMap::new(), clock.monotonic());
     let store = Box::new(database.store());
-    let flush = FlushActor::new(store, blocking, clock.clone(), rng, pipeline::Settings::default().retention, flush_publish)
+    let flush = FlushActor::new(store, blocking, clock.clone(), rng, RetentionConfig::LONGEST, flush_publish)
         .with_ledger(ledger, Settings::new())
         .start();
     let (publish, state) = watch::channel(RealtimeState::default());
