@@ -1,5 +1,8 @@
 //! What was refused is told (promise 8): events that the journal refused become a gap as soon as events of their endpoint are accepted
 //! again. A recorder that dies before owes none: the next one records that there was none.
+//!
+//! Refusals show only in the counters, from look to look, so that a gap is taken to tell of all that was refused since the last look.
+//! What is refused after that gap and before the next look is therefore not checked.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +29,8 @@ pub struct Told(BTreeMap<EndpointId, Known>);
 struct Known {
     refused: u64,
     received: u64,
+    /// A gap was written since then.
+    told: bool,
     /// A gap is owed.
     owed: bool,
     /// Looks since then that showed more accepted events, and no further refusal: each of them brings the gap, which may be refused
@@ -41,13 +46,16 @@ impl Invariant for Told {
     fn check(&mut self, _: &Oracle, observation: &Observation) -> Result<u64, String> {
         match &observation.seen {
             Seen::Started { .. } | Seen::Ended(_) => self.0.clear(),
-            Seen::Written { records, answer: Answer::Acknowledged(()), .. } => {
+            Seen::Written { records, answer, .. } => {
                 for record in records {
                     if let Record::Gap(gap) = record
                         && gap.reason.as_ref() == REASON
                     {
                         let known = self.0.entry(gap.endpoint).or_default();
-                        (known.owed, known.chances) = (false, 0);
+                        known.chances = 0;
+                        if matches!(answer, Answer::Acknowledged(())) {
+                            (known.owed, known.told) = (false, true);
+                        }
                     }
                 }
             }
@@ -66,8 +74,14 @@ impl Invariant for Told {
 impl Known {
     fn look(&mut self, endpoint: EndpointId, state: &IngestState) -> Result<(), String> {
         let refused: u64 = REASONS.iter().filter_map(|reason| state.dropped.get(reason.as_str())).sum();
+        let told = std::mem::take(&mut self.told);
+        if refused < self.refused || state.events_received < self.received {
+            // The endpoint was disabled and is followed anew: what counts begins at zero, and the gap that its end left may have been
+            // the last thing to be refused.
+            *self = Self::default();
+        }
         if refused > self.refused {
-            (self.owed, self.chances) = (true, 0);
+            (self.owed, self.chances) = (!told, 0);
         } else if self.owed && state.events_received > self.received {
             self.chances += 1;
             if self.chances > CHANCES_MAX {
@@ -100,9 +114,17 @@ mod tests {
     }
 
     fn gap(history: &mut History) {
+        history.written("1.events", &[refused_gap()]);
+    }
+
+    fn refused_gap() -> Record {
         let (id, instance, at) = (EventId(9), InstanceId::default(), Timestamp(0));
-        let gap = Gap { id, endpoint: EndpointId(1), instance, from: at, to: at, reason: REASON.into() };
-        history.written("1.events", &[Record::Gap(gap)]);
+        Record::Gap(Gap { id, endpoint: EndpointId(1), instance, from: at, to: at, reason: REASON.into() })
+    }
+
+    fn gap_is_refused(history: &mut History) {
+        let (file, records) = ("1.events".into(), vec![refused_gap()]);
+        history.see(Seen::Written { file, records, bytes: 50, answer: Answer::Refused });
     }
 
     #[test]
@@ -115,6 +137,49 @@ mod tests {
         look(&mut history, 4, 7);
         look(&mut history, 4, 8);
         history.is_good();
+    }
+
+    #[test]
+    fn a_refusal_that_begins_and_is_told_between_two_looks_is_good() {
+        let mut history = History::of(Told::default());
+        look(&mut history, 0, 5);
+        gap(&mut history);
+        (6..16).for_each(|received| look(&mut history, 1, received));
+        history.is_good();
+    }
+
+    #[test]
+    fn a_gap_tells_nothing_of_what_is_refused_after_the_next_look() {
+        let mut history = History::of(Told::default());
+        look(&mut history, 0, 5);
+        gap(&mut history);
+        look(&mut history, 1, 6);
+        (6..16).for_each(|received| look(&mut history, 2, received));
+        history.is_bad("no gap says so");
+    }
+
+    #[test]
+    fn a_gap_that_is_refused_itself_is_waited_for_but_tells_nothing() {
+        let mut history = History::of(Told::default());
+        look(&mut history, 1, 5);
+        for received in 6..16 {
+            gap_is_refused(&mut history);
+            look(&mut history, 1, received);
+        }
+        history.is_good();
+        (16..26).for_each(|received| look(&mut history, 1, received));
+        history.is_bad("no gap says so");
+    }
+
+    #[test]
+    fn an_endpoint_that_is_followed_anew_owes_nothing_of_before() {
+        let mut history = History::of(Told::default());
+        look(&mut history, 3, 5);
+        (0..9).for_each(|received| look(&mut history, 0, received));
+        history.is_good();
+        look(&mut history, 1, 9);
+        (10..19).for_each(|received| look(&mut history, 1, received));
+        history.is_bad("no gap says so");
     }
 
     #[test]
