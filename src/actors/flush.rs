@@ -99,7 +99,7 @@ pub struct FlushActor {
 /// What came of a write, with what it was.
 enum Outcome {
     Definition(Result<(), StoreError>),
-    Kept(Result<(), StoreError>),
+    Kept(Result<(), StoreError>, Option<oneshot::Sender<Result<(), StoreError>>>),
     Live(Result<u64, StoreError>),
     /// One step of it is done.
     Purge(Purging),
@@ -259,14 +259,7 @@ impl FlushActor {
         match outcome {
             Outcome::Definition(Ok(())) => self.succeeded(ctx, Purpose::Other, 1),
             Outcome::Live(Ok(rows)) => self.succeeded(ctx, Purpose::Live, rows),
-            Outcome::Kept(Ok(())) => {
-                self.state.unkept = None;
-                self.succeeded(ctx, Purpose::Other, 0);
-            }
-            Outcome::Kept(Err(error)) => {
-                self.state.unkept = Some(error.to_string());
-                self.failed(ctx, error);
-            }
+            Outcome::Kept(result, reply) => self.settle_kept(ctx, result, reply),
             Outcome::Single(record, result, reply) => self.settle_single(ctx, &record, result, reply),
             // The request was wrong and the database is well: a name that is taken, for example.
             Outcome::Definition(Err(error)) if error.kind == StoreErrorKind::Refused => {}

@@ -87,13 +87,7 @@ impl Definition {
             Self::Add(new, reply) => done(store.add_endpoint(&new, at), reply),
             Self::Change(ChangeEndpoint { id, change }, reply) => done(store.change_endpoint(id, &change, at), reply),
             Self::Remove(id, reply) => done(store.remove_endpoint(id), reply),
-            Self::Keep(settings, usage, reply) => {
-                let result = store.keep_settings(&settings, &usage);
-                if let Some(reply) = reply {
-                    let _ = reply.send(result.clone());
-                }
-                Outcome::Kept(result)
-            }
+            Self::Keep(settings, usage, reply) => Outcome::Kept(store.keep_settings(&settings, &usage), reply),
         }
     }
 }

@@ -74,6 +74,25 @@ impl FlushActor {
         self.state.ledger.current().count_time(spent.took);
     }
 
+    pub(super) fn settle_kept(
+        &mut self,
+        ctx: &mut Context<Self>,
+        result: Result<(), StoreError>,
+        reply: Option<oneshot::Sender<Result<(), StoreError>>>,
+    ) {
+        self.state.unkept = result.as_ref().err().map(ToString::to_string);
+        match &result {
+            Ok(()) => self.succeeded(ctx, Purpose::Other, 0),
+            Err(error) => self.failed(ctx, error.clone()),
+        }
+        // Before the reply: who has it reads here whether the mode is kept.
+        self.publish.send_replace(self.state.clone());
+        if let Some(reply) = reply {
+            // Whoever asked may be gone.
+            let _ = reply.send(result);
+        }
+    }
+
     pub(super) fn settle_single(
         &mut self,
         ctx: &mut Context<Self>,
@@ -166,6 +185,6 @@ impl Outcome {
     /// Whether the database's count of bytes is read after it: often enough to know the cost of a mode, seldom enough to cost
     /// nothing itself.
     pub(super) fn reads_bytes(&self) -> bool {
-        matches!(self, Self::Batch(..) | Self::Kept(_))
+        matches!(self, Self::Batch(..) | Self::Kept(..))
     }
 }
