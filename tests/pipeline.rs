@@ -386,6 +386,21 @@ fn live_state_reaches_the_database_within_the_sync_interval_and_is_not_written_w
 }
 
 #[test]
+fn when_an_endpoint_was_last_heard_is_shown_while_its_status_and_tunnels_stay() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        let recorder = world.start().await;
+        world.inject(&recorder, 1).await.unwrap();
+        for _ in 0..3 {
+            pass(MINUTE).await;
+            world.inject(&recorder, 1).await.unwrap();
+            let views = recorder.endpoints().await;
+            assert_eq!((views[0].health.last_heard, views[0].tunnels), (Some(world.clock.wall()), 1));
+        }
+    });
+}
+
+#[test]
 fn a_step_of_the_wall_clock_moves_the_boundary_and_none_is_kept_twice() {
     on_paused_time(|| async {
         let mut world = World::new(Settings::default());

@@ -156,6 +156,17 @@ impl CacheActor {
         });
     }
 
+    /// Shows when an endpoint was last heard. It comes with every bunch: nobody is woken for it, and nothing is copied.
+    fn publish_last_heard(&self, endpoint: EndpointId) {
+        let Some((EndpointHealth { last_heard, .. }, _)) = self.live.endpoint(endpoint) else { return };
+        self.publish.send_if_modified(|state| {
+            if let Some((health, _)) = state.endpoints.get_mut(&endpoint) {
+                health.last_heard = *last_heard;
+            }
+            false
+        });
+    }
+
     /// Shows an endpoint's health and number of tunnels as they are now.
     fn publish_endpoint(&self, endpoint: EndpointId) {
         let shown = self.live.endpoint(endpoint).map(|(health, tunnels)| (health.clone(), tunnels));
@@ -193,6 +204,8 @@ impl Handler<Apply> for CacheActor {
         }
         if self.live.endpoint(bunch.endpoint).map(|(_, tunnels)| tunnels) != before {
             self.publish_endpoint(bunch.endpoint);
+        } else {
+            self.publish_last_heard(bunch.endpoint);
         }
     }
 }

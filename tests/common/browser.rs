@@ -134,10 +134,13 @@ impl Browser {
         self.session_command("POST", &format!("/element/{element}/value"), &json!({"text": text}));
     }
 
-    /// Empties a field.
+    /// Empties a field by keys. WebDriver's own command for it does so without an `input` event, so that the page would not
+    /// know of it, and would put back what was there when it is drawn the next time.
     pub fn clear(&self, css: &str) {
-        let element = self.element("css selector", css);
-        self.session_command("POST", &format!("/element/{element}/clear"), &json!({}));
+        const CONTROL: &str = "\u{e009}";
+        const RELEASE: &str = "\u{e000}";
+        const DELETE: &str = "\u{e017}";
+        self.type_into(css, &format!("{CONTROL}a{RELEASE}{DELETE}"));
     }
 
     /// Presses a key where the focus is: a character, or a code point of WebDriver's list.

@@ -14,6 +14,8 @@ const { button, div, p, path, span, svg, table, tbody, td, th, thead, tr } = tag
 const FLUSHES_EVERY = 10_000;
 const SIZES_EVERY = 60_000;
 const FLUSHES_SHOWN = 50;
+/** Beyond a hundred days, in seconds, nobody counts the hours that are left over. */
+const HOURS_COUNT_UNTIL = 100 * 86_400;
 
 const flushNow = () => attempt(async () => {
     const { committed } = await api("POST", "flush");
@@ -93,7 +95,8 @@ function FlushTable({ flushes }) {
 function Sizes({ sizes, stats }) {
     const largest = Math.max(1, ...sizes.tables.map((one) => one.bytes ?? 0));
     const byUse = [...sizes.tables].sort((one, other) => (other.bytes ?? 0) - (one.bytes ?? 0));
-    const retention = (seconds) => (seconds === null || seconds === undefined ? t("kept") : seconds === 0 ? t("for_ever") : duration(seconds));
+    const kept = (seconds) => duration(seconds, seconds < HOURS_COUNT_UNTIL ? 2 : 1);
+    const retention = (seconds) => (seconds === null || seconds === undefined ? t("kept") : seconds === 0 ? t("for_ever") : kept(seconds));
     return [
         h(Facts, {
             key: "facts",
@@ -105,11 +108,11 @@ function Sizes({ sizes, stats }) {
             ],
         }),
         div({ key: "tables", class: "scroll" }, table({ class: "plain" },
-            thead(null, tr(null, th(null, t("table")), th({ class: "number" }, t("size")), th({ class: "number" }, t("rows")), th({ class: "narrow" }, t("oldest")), th(null, t("retention")), th({ class: "wide", "aria-hidden": "true" }))),
+            thead(null, tr(null, th(null, t("table")), th({ class: "number" }, t("size")), th({ class: "number narrow" }, t("rows")), th({ class: "narrow" }, t("oldest")), th(null, t("retention")), th({ class: "wide", "aria-hidden": "true" }))),
             tbody(null, byUse.map((one) => tr({ key: one.name },
                 td(null, one.name),
                 td({ class: "number" }, bytes(one.bytes)),
-                td({ class: "number" }, count(one.rows)),
+                td({ class: "number narrow" }, count(one.rows)),
                 td({ class: "narrow" }, h(Since, { time: one.oldest })),
                 td(null, retention(one.retention_s)),
                 td({ class: "wide spark", "aria-hidden": "true" }, div({ style: { width: `${((one.bytes ?? 0) / largest) * 100}%` } }))))))),
