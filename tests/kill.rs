@@ -192,6 +192,9 @@ impl<'a> Trial<'a> {
                 assert!(rows >= *seen, "run {nth} ({:?}): {endpoint} showed {seen} received, {rows} are stored", run.moment);
             }
         }
+        // And what was counted from them: sums, levels and the movement of the counters, across all kills.
+        let proof = self.setup.run(&["check", "--history"]);
+        assert_eq!(proof.status.code(), Some(0), "{}", String::from_utf8_lossy(&proof.stdout));
         println!("{} connections, {} rows", stored.len(), stored::rows(&mut database));
     }
 }
