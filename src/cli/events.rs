@@ -114,5 +114,35 @@ fn show(document: &Document) {
 
 /// The line of a log event, or what changed.
 fn what(event: &EventDocument) -> String {
-    event.logs.clone().or_else(|| event.detail.as_ref().map(ToString::to_string)).unwrap_or_default()
+    match &event.logs {
+        Some(line) => without_colours(line),
+        None => event.detail.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+/// A line as instances print it, without the colours around its level (ESC `[` digits `m`). Whatever else is no text is shown as such.
+fn without_colours(line: &str) -> String {
+    let mut parts = line.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once('m').filter(|(codes, _)| codes.chars().all(|c| c.is_ascii_digit() || c == ';')) {
+            Some((_, rest)) => plain.push_str(rest),
+            None => {
+                plain.push_str("\u{1b}[");
+                plain.push_str(part);
+            }
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_of_a_log_line_are_left_out_and_other_controls_are_not_hidden() {
+        assert_eq!(without_colours("06:17  \u{1b}[31mERROR\u{1b}[0m  text"), "06:17  ERROR  text");
+        assert_eq!(without_colours("\u{1b}[2J\u{1b}[1;31mam\u{1b}["), "\u{1b}[2Jam\u{1b}[");
+    }
 }
