@@ -14,7 +14,7 @@ use crate::actors::buffer::{BufferActor, BufferState, FlushAnswer, FlushNow, His
 use crate::actors::cache::{CacheActor, CacheState, ReadSince};
 use crate::actors::endpoints::{Add, Change, ChangeError, EndpointView, EndpointsActor, EndpointsState, List, Remove};
 use crate::actors::flush::{FlushActor, FlushState};
-use crate::actors::history_worker::{HistoryWorkerActor, ReadWaiting};
+use crate::actors::history_worker::{CutWindows, HistoryWorkerActor, ReadWaiting};
 use crate::actors::realtime::{RealtimeActor, RealtimeState, Switch};
 use crate::clock::{SharedClock, Timestamp};
 use crate::event::EndpointId;
@@ -103,6 +103,10 @@ impl RecorderHandle {
     /// Flushes what is buffered. The answer comes when it is committed, or with the first failure.
     pub async fn flush(&self) -> FlushAnswer {
         let stopping = |error: MailboxError| FlushAnswer { error: Some(error.to_string()), ..FlushAnswer::default() };
+        // History first, open windows too: its batch stands before the one that is cut now, and is committed before it.
+        if let Err(error) = self.actors.history.send(CutWindows { cause: FlushCause::Manual, open: true }).await {
+            return stopping(error);
+        }
         self.actors.buffer.send(FlushNow).await.unwrap_or_else(stopping)
     }
 

@@ -352,6 +352,24 @@ fn a_full_journal_refuses_the_new_and_keeps_the_old() {
     });
 }
 
+/// What is asked for with `tidegate flush`, and before a backup: nothing that was received waits any more, history included.
+#[test]
+fn a_flush_on_request_stores_the_windows_that_are_open_and_nothing_is_counted_twice_later() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        let recorder = world.start().await;
+        world.inject(&recorder, 30).await.unwrap();
+        let answer = recorder.flush().await;
+        assert_eq!((answer.committed, answer.waiting, answer.error), (30, 0, None));
+        let moved =
+            || world.database.with_tables(|tables| tables.history[0].values().map(|row| row.row.delta.tcp_rx).sum::<u64>());
+        let before = moved();
+        assert!(before > 0, "the minute that is not over is stored as far as it is");
+        recorder.actors.pipeline.send(Shutdown).await.unwrap();
+        assert_eq!(moved(), before, "and not once more");
+    });
+}
+
 #[test]
 fn a_disk_without_room_refuses_and_works_again_when_there_is_room() {
     on_paused_time(|| async {

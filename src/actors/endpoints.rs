@@ -129,7 +129,8 @@ impl EndpointsActor {
     /// An actor that follows the endpoints it is given, as soon as it is started.
     #[must_use]
     pub fn new(setup: EndpointsSetup) -> Self {
-        let backlog = Rc::new(Backlog::new(setup.clock.monotonic()));
+        let now = setup.clock.monotonic();
+        let backlog = Rc::new(if setup.keep_what_masters_tell { Backlog::new(now) } else { Backlog::of_captures(now) });
         Self { setup, followed: BTreeMap::new(), backlog, stopping: false }
     }
 

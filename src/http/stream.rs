@@ -1,6 +1,6 @@
 //! `/api/v1/stream`: what changes, as server-sent events.
 //!
-//! Once a second, while there are readers, the hub asks the [`mirror`](super::mirror) what changed and makes one message for
+//! Once a second, while there are readers, the hub asks the [`mirror`] what changed and makes one message for
 //! each choice of tunnels that a reader has made; readers share its bytes. Who does not take them is disconnected: a queue of
 //! a few messages is all that is kept for a reader.
 

@@ -1,7 +1,7 @@
 //! Questions about what is stored, and the documents that answer them.
 //!
 //! A question comes as text, from a URL or from the command line, and is checked here; its answer is made from what a
-//! [`ReadConnection`](crate::store::ReadConnection) holds and what the recorder has in memory. Routes and commands share
+//! [`ReadConnection`] holds and what the recorder has in memory. Routes and commands share
 //! these functions, so that both answer alike. No clock is read here: the time is an argument.
 
 pub mod buffered;

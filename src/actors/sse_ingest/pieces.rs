@@ -37,13 +37,21 @@ pub struct Backlog {
     paused: RefCell<Vec<Waker>>,
     /// The moments to read are multiples of [`READ_SPACING`] after this.
     origin: Instant,
+    /// [`READ_SPACING`], or nothing.
+    spacing: Duration,
 }
 
 impl Backlog {
     /// An empty one; `now` by the monotonic clock.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { bytes: Cell::new(0), paused: RefCell::default(), origin: now }
+        Self { bytes: Cell::new(0), paused: RefCell::default(), origin: now, spacing: READ_SPACING }
+    }
+
+    /// One for captures, which nobody has to spare: what can be read is read at once.
+    #[must_use]
+    pub fn of_captures(now: Instant) -> Self {
+        Self { spacing: Duration::ZERO, ..Self::new(now) }
     }
 
     pub(super) fn add(&self, bytes: usize) {
@@ -106,10 +114,14 @@ impl Portions {
 
     /// Reads on at the next moment that all connections share.
     fn space(&mut self) {
+        let spacing = self.backlog.spacing;
+        if spacing.is_zero() {
+            return;
+        }
         let now = self.clock.monotonic();
         let since = now.saturating_duration_since(self.backlog.origin).as_micros();
-        let passed = Duration::from_micros((since % READ_SPACING.as_micros()) as u64);
-        self.spacing.as_mut().reset(now + (READ_SPACING - passed));
+        let passed = Duration::from_micros((since % spacing.as_micros()) as u64);
+        self.spacing.as_mut().reset(now + (spacing - passed));
         self.spaced = true;
     }
 
@@ -142,7 +154,7 @@ impl Stream for Portions {
         let mut length = 0;
         while length < PIECES_BYTES_MAX && pieces.bytes.len() < PIECES_MAX {
             // Once there is something, nobody needs to be woken for more: this is asked again at the next moment.
-            let polled = if pieces.bytes.is_empty() {
+            let polled = if pieces.bytes.is_empty() || self.backlog.spacing.is_zero() {
                 self.body.poll_next_unpin(cx)
             } else {
                 self.body.poll_next_unpin(&mut Context::from_waker(Waker::noop()))
@@ -187,6 +199,20 @@ mod tests {
     fn portions(backlog: &Rc<Backlog>) -> Portions {
         let body = stream::repeat_with(|| Ok(Bytes::from_static(b"x"))).boxed_local();
         Portions::new(1, body, backlog.clone(), Arc::new(SystemClock))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_capture_is_read_without_waiting_for_moments() {
+        let backlog = Rc::new(Backlog::of_captures(SystemClock.monotonic()));
+        let (send, receive) = mpsc::unbounded_channel();
+        let body = stream::unfold(receive, |mut receive| async move { Some((receive.recv().await?, receive)) }).boxed_local();
+        let mut portions = Portions::new(1, body, backlog, Arc::new(SystemClock));
+        let started = SystemClock.monotonic();
+        for _ in 0..20 {
+            send.send(Ok(Bytes::from_static(b"x"))).expect("it is read");
+            assert_eq!(portions.next().await.expect("a portion").bytes.len(), 1);
+        }
+        assert_eq!(SystemClock.monotonic(), started);
     }
 
     /// A body into which a test puts its chunks.
