@@ -99,9 +99,10 @@ impl Browser {
 
     /// Waits until an element of this CSS selector shows this text.
     pub fn until_text(&self, css: &str, text: &str) {
-        // A number and its unit are kept on one line by another space.
-        let shown = "one.innerText.replaceAll('\\u00a0', ' ')";
-        let found = format!("[...document.querySelectorAll({css:?})].some((one) => {shown}.includes({}))", json!(text));
+        // A number and its unit are kept on one line by another space. The text of what is hidden is text all the same: the form that is
+        // about to be left would show already what the next one will.
+        let shown = "one.checkVisibility() && one.innerText.replaceAll('\\u00a0', ' ')";
+        let found = format!("[...document.querySelectorAll({css:?})].some((one) => ({shown} || '').includes({}))", json!(text));
         self.until(&format!("{css} shows {text:?}"), &found);
     }
 
