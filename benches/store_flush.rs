@@ -132,7 +132,7 @@ fn sizes(batches: &[EventBatch]) {
     }
     let rows = (hours * 60) as usize * TUNNELS;
     println!(
-        "minute of history {:.1} bytes ({rows} rows, hourly flushes)",
+        "minute of history {:.1} bytes, with its share of hours, days and totals ({rows} rows, hourly flushes)",
         (bytes("history.db") - bytes("empty.db")) / rows as f64
     );
 }

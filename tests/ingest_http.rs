@@ -76,6 +76,12 @@ async fn a_stream_is_asked_for_with_the_key_and_arrives_however_it_is_cut() {
 }
 
 #[tokio::test]
+async fn an_encoding_that_changes_nothing_is_taken() {
+    let (port, _) = answering(STREAM_HEAD.replace("\r\n\r\n", "\r\nContent-Encoding: identity\r\n\r\n") + "0\r\n\r\n").await;
+    assert_eq!(body(&target("http", port, TlsPolicy::Verify)).await, (Vec::new(), None));
+}
+
+#[tokio::test]
 async fn an_end_without_the_last_chunk_is_a_broken_connection_and_http_1_0_ends_by_closing() {
     let (port, _) = answering(format!("{STREAM_HEAD}5\r\ndata:\r\n")).await;
     let (found, error) = body(&target("http", port, TlsPolicy::Verify)).await;
@@ -98,6 +104,12 @@ async fn answers_that_are_no_stream_are_told_apart() {
         assert!(matches!(&error, TransportError::NotAMaster { detail } if detail.contains(word)), "{error:?}");
     }
     assert!(matches!(events_error(&head("200 OK", "")).await, TransportError::NotAMaster { .. }));
+    let compressed = events_error(&head("200 OK", "Content-Type: text/event-stream\r\nContent-Encoding: gzip\r\n")).await;
+    assert!(
+        matches!(&compressed, TransportError::NotAMaster { detail } if detail.contains("compressed (`gzip`)")),
+        "{compressed:?}"
+    );
+    assert!(compressed.needs_a_person());
     assert!(matches!(events_error("SSH-2.0-OpenSSH_9.2\r\n").await, TransportError::NotAMaster { .. }));
     assert!(matches!(events_error("").await, TransportError::Broken { .. }));
 }

@@ -16,7 +16,7 @@ use futures_util::stream::{Stream, StreamExt};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, Connection};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, LOCATION, USER_AGENT};
+use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue, LOCATION, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
@@ -25,6 +25,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
+use super::socket::Socket;
 use super::tls::{Tls, handshake};
 use super::{ANSWER_BYTES_MAX, OpenStream, Target, Transport, TransportError};
 use crate::endpoint::{Fingerprint, MasterUrl};
@@ -98,8 +99,8 @@ impl HttpTransport {
     pub(super) async fn encrypt(
         &self,
         target: &Target,
-        tcp: TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, Option<Fingerprint>), TransportError> {
+        tcp: Socket,
+    ) -> Result<(TlsStream<Socket>, Option<Fingerprint>), TransportError> {
         let config = self.tls.config(&target.tls).await?;
         let limit = Limit { phase: "the TLS handshake", seconds: TLS_SECS };
         limit.over(handshake(config, &target.tls, &target.url.host, tcp)).await
@@ -225,7 +226,7 @@ pub(super) async fn resolve(url: &MasterUrl) -> Result<Vec<SocketAddr>, Transpor
 }
 
 /// Connects to the first of these addresses that takes it.
-pub(super) async fn connect(url: &MasterUrl, addresses: &[SocketAddr]) -> Result<TcpStream, TransportError> {
+pub(super) async fn connect(url: &MasterUrl, addresses: &[SocketAddr]) -> Result<Socket, TransportError> {
     let limit = Limit { phase: "the connection", seconds: CONNECT_SECS };
     // Each address has its share of the time, so that one that swallows packets does not use up all of it.
     let share = Duration::from_secs(CONNECT_SECS) / u32::try_from(addresses.len().max(1)).unwrap_or(1);
@@ -243,7 +244,7 @@ pub(super) async fn connect(url: &MasterUrl, addresses: &[SocketAddr]) -> Result
         })
         .await?;
     keep_alive(&tcp).map_err(|error| TransportError::Unreachable { detail: error.to_string() })?;
-    Ok(tcp)
+    Ok(tcp.into())
 }
 
 fn connect_error(error: &io::Error) -> TransportError {
@@ -277,7 +278,7 @@ fn request(target: &Target, path: &str, accept: &'static str) -> Result<Request<
 /// Sends the request and reads the response head, driving the connection meanwhile.
 async fn exchange(io: Io, request: Request<Full<Bytes>>) -> Result<(Response<()>, BodyStream), TransportError> {
     let first_bytes = Rc::new(Cell::new([0; 2]));
-    let io = io.watched(Rc::clone(&first_bytes));
+    let io = io.noting(Rc::clone(&first_bytes));
     let (mut sender, connection) =
         http1::Builder::new().max_buf_size(READ_BYTES_MAX).handshake(TokioIo::new(io)).await.map_err(|error| broken(&error))?;
     let mut connection = Some(Box::pin(connection));
@@ -355,6 +356,16 @@ impl Stream for BodyStream {
 }
 
 pub(super) fn expect_type<T>(response: &Response<T>, expected: &str, target: &Target) -> Result<(), TransportError> {
+    // It was not asked for, and a compressed stream would look like a master that says nothing.
+    let encoding = response.headers().get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?"));
+    if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+        let encoding = quoted(encoding, target);
+        return Err(TransportError::NotAMaster {
+            detail: format!(
+                "the answer is compressed (`{encoding}`); switch compression off in the proxy in front of the master"
+            ),
+        });
+    }
     let found = response.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
     let essence = found.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence == expected {
@@ -401,15 +412,15 @@ fn broken(error: &hyper::Error) -> TransportError {
 
 /// The bytes below HTTP.
 pub(super) enum Io {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
     /// Plain, and the first two bytes that come are noted.
-    Watched(TcpStream, Rc<Cell<[u8; 2]>>, usize),
+    Noted(Socket, Rc<Cell<[u8; 2]>>, usize),
 }
 
 impl Io {
-    fn watched(self, first_bytes: Rc<Cell<[u8; 2]>>) -> Self {
-        if let Self::Plain(tcp) = self { Self::Watched(tcp, first_bytes, 0) } else { self }
+    fn noting(self, first_bytes: Rc<Cell<[u8; 2]>>) -> Self {
+        if let Self::Plain(tcp) = self { Self::Noted(tcp, first_bytes, 0) } else { self }
     }
 }
 
@@ -418,7 +429,7 @@ impl AsyncRead for Io {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-            Self::Watched(tcp, first_bytes, noted) => {
+            Self::Noted(tcp, first_bytes, noted) => {
                 let before = buf.filled().len();
                 ready!(Pin::new(tcp).poll_read(cx, buf))?;
                 let mut bytes = first_bytes.get();
@@ -436,21 +447,21 @@ impl AsyncRead for Io {
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(tcp) | Self::Watched(tcp, ..) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Plain(tcp) | Self::Noted(tcp, ..) => Pin::new(tcp).poll_write(cx, bytes),
             Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(tcp) | Self::Watched(tcp, ..) => Pin::new(tcp).poll_flush(cx),
+            Self::Plain(tcp) | Self::Noted(tcp, ..) => Pin::new(tcp).poll_flush(cx),
             Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(tcp) | Self::Watched(tcp, ..) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Plain(tcp) | Self::Noted(tcp, ..) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }

@@ -3,6 +3,7 @@
 mod http;
 pub mod post;
 pub mod probe;
+mod socket;
 mod tls;
 
 use std::rc::Rc;

@@ -4,12 +4,12 @@
 use futures_util::StreamExt;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::http::{self, Answer, HttpTransport, Io, Limit};
+use super::socket::Socket;
 use super::{Target, Transport, TransportError};
 use crate::clock::Clock;
 use crate::endpoint::{Fingerprint, TlsPolicy};
@@ -154,7 +154,7 @@ async fn steps(log: &mut Log<'_>, transport: &HttpTransport, target: &Target) ->
 }
 
 /// The handshake. The certificate is shown whether it is accepted or not.
-async fn tls(log: &mut Log<'_>, transport: &HttpTransport, target: &Target, tcp: TcpStream) -> Result<Io, Failed> {
+async fn tls(log: &mut Log<'_>, transport: &HttpTransport, target: &Target, tcp: Socket) -> Result<Io, Failed> {
     let stream = transport.encrypt(target, tcp).await;
     let refused = matches!(stream, Err(TransportError::Untrusted { .. } | TransportError::PinMismatch { .. }));
     let done = log.step(StepName::Tls, stream, |(stream, _)| shown(stream));
@@ -172,7 +172,7 @@ async fn tls(log: &mut Log<'_>, transport: &HttpTransport, target: &Target, tcp:
 }
 
 /// The certificate of a connection: subject, issuer, validity, SHA-256.
-fn shown(stream: &TlsStream<TcpStream>) -> String {
+fn shown(stream: &TlsStream<Socket>) -> String {
     let Some(der) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) else {
         return "no certificate was shown".to_owned();
     };

@@ -14,11 +14,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, IpAddr, Ipv4Addr, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, InvalidMessage, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::TransportError;
+use super::socket::Socket;
 use crate::blocking::Blocking;
 use crate::endpoint::{Fingerprint, TlsPolicy};
 
@@ -55,8 +55,8 @@ pub(super) async fn handshake(
     config: Arc<ClientConfig>,
     policy: &TlsPolicy,
     host: &str,
-    tcp: TcpStream,
-) -> Result<(TlsStream<TcpStream>, Option<Fingerprint>), TransportError> {
+    tcp: Socket,
+) -> Result<(TlsStream<Socket>, Option<Fingerprint>), TransportError> {
     let name = match ServerName::try_from(host.to_owned()) {
         Ok(name) => name,
         // A name that no certificate can carry; without a check of names it does not matter what stands here.

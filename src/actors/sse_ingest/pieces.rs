@@ -21,9 +21,10 @@ const BACKLOG_BYTES_MAX: usize = STALLED_BYTES_MAX / 2;
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Reports of many tunnels come one by one, each a packet of its own. What comes between two of these moments is read together: at
-/// 2,000 events a second this halves the recorder's CPU time (docs/performance.md). All connections have the same moments, so that
-/// their bunches are also journaled together. Until then the socket holds what comes; it is not the master that waits.
-pub const READ_SPACING: Duration = Duration::from_millis(100);
+/// 2,000 events a second most of the recorder's CPU time is a matter of turns and not of bytes (docs/performance.md). All connections
+/// have the same moments, so that their bunches are also journaled together. Until then the socket holds what comes; it is not the
+/// master that waits. A quarter of a second is not seen on a page that changes once a second, for reports that come each 5 s.
+pub const READ_SPACING: Duration = Duration::from_millis(250);
 
 /// A portion of more than this is followed by the next at once. It is a fraction of what a socket holds before the sender has to wait,
 /// and a master drops what it cannot send.
@@ -153,7 +154,8 @@ impl Stream for Portions {
         let mut pieces = Pieces { connection: self.connection, bytes: Vec::new(), end: None };
         let mut length = 0;
         while length < PIECES_BYTES_MAX && pieces.bytes.len() < PIECES_MAX {
-            // Once there is something, nobody needs to be woken for more: this is asked again at the next moment.
+            // Once there is something, nobody needs to be woken for more: this is asked again at the next moment. A waker that
+            // does nothing also tells the socket (`transport/socket.rs`).
             let polled = if pieces.bytes.is_empty() || self.backlog.spacing.is_zero() {
                 self.body.poll_next_unpin(cx)
             } else {
