@@ -24,33 +24,30 @@ fn version_names_the_commit() {
     assert!(commit == "unknown" || commit.bytes().all(|byte| byte.is_ascii_hexdigit()), "{commit}");
 }
 
+/// The commands that a help text lists, but for `help` itself.
+fn commands_in(help: &str) -> Vec<String> {
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let words = listed.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+    words.filter(|word| *word != "help").map(str::to_owned).collect()
+}
+
 #[test]
 fn every_command_has_help_with_an_example_that_mentions_no_key_as_an_argument() {
     let directory = tempfile::tempdir().unwrap();
-    for command in [
-        "run",
-        "demo",
-        "migrate",
-        "stats",
-        "tunnels",
-        "flush",
-        "replay",
-        "completions",
-        "endpoint add",
-        "endpoint set",
-        "endpoint list",
-        "endpoint remove",
-        "endpoint pause",
-        "endpoint resume",
-        "endpoint trust",
-    ] {
-        let mut arguments: Vec<_> = command.split(' ').collect();
+    let mut open: Vec<Vec<String>> = vec![Vec::new()];
+    let mut seen = Vec::new();
+    while let Some(command) = open.pop() {
+        let mut arguments: Vec<_> = command.iter().map(String::as_str).collect();
         arguments.push("--help");
         let ran = run(directory.path(), &arguments);
-        assert_eq!(ran.code, 0, "{command}");
-        assert!(ran.stdout.contains("Example") && ran.stdout.contains("tidegate "), "{command}: {}", ran.stdout);
-        assert!(!ran.stdout.contains("--api-key "), "{command}");
+        assert_eq!(ran.code, 0, "{command:?}");
+        let example = ran.stdout.split_once("Example").map_or("", |(_, example)| example);
+        assert!(example.contains("tidegate "), "{command:?}: {}", ran.stdout);
+        assert!(!ran.stdout.contains("--api-key "), "{command:?}");
+        open.extend(commands_in(&ran.stdout).into_iter().map(|word| [command.clone(), vec![word]].concat()));
+        seen.push(command.join(" "));
     }
+    assert!(seen.len() > 25 && seen.iter().any(|command| command == "endpoint trust"), "{seen:?}");
     let keys = run(directory.path(), &["run", "--help"]).stdout;
     for key in tidegate::config::keys::KEYS {
         assert!(keys.contains(key.name) && key.default.is_none_or(|default| keys.contains(default)), "{}", key.name);

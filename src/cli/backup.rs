@@ -102,7 +102,9 @@ fn events_in_journal(config: &Config) -> Option<usize> {
 
 fn show(report: &Report) {
     output::print(&format!("{}: {}, verified", report.file.display(), bytesize::ByteSize(report.bytes)));
-    let rows: Vec<String> = report.rows.iter().map(|(table, rows)| format!("{rows} {table}")).collect();
+    // All tables stand in the JSON; for people those that hold something of theirs.
+    let filled = report.rows.iter().filter(|(table, rows)| **rows > 0 && !table.starts_with("__"));
+    let rows: Vec<String> = filled.map(|(table, rows)| format!("{rows} {table}")).collect();
     output::print(&format!("rows: {}", rows.join(", ")));
     match (&report.flushed, report.events_in_journal) {
         (Some(Flushed { committed, waiting: 0, .. }), _) => {

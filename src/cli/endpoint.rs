@@ -17,6 +17,9 @@ use crate::http::document::{EndpointDocument, Endpoints};
 use crate::store::{EndpointChange, NewEndpoint};
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  tidegate endpoint add tokyo http://10.0.0.5:9090/api\n\nEach subcommand's --help has its own."
+)]
 pub(super) struct Endpoint {
     #[command(subcommand)]
     action: Action,

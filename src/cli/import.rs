@@ -22,6 +22,7 @@ const TELL_EVERY: Duration = Duration::from_secs(2);
 const LISTED_MAX: usize = 10;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  tidegate import nodepassdash /opt/nodepassdash/db/database.db --dry-run")]
 pub(super) struct Import {
     #[command(subcommand)]
     source: From,

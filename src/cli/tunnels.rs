@@ -44,6 +44,8 @@ impl Tunnels {
         }
         if self.output.json {
             output::json(&Document { tunnels });
+        } else if tunnels.is_empty() {
+            output::note("no tunnels yet; `tidegate endpoint list` shows whether the masters are connected");
         } else {
             list(&tunnels);
         }

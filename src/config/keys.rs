@@ -294,7 +294,7 @@ pub const KEYS: &[Key] = &[
         name: "node",
         default: Some("0"),
         kind: Kind::Count { min: 0, max: NODE_MAX },
-        help: "number of this recorder in event ids, where several share a database",
+        help: "number of this recorder in its event ids: give each a number of its own where the databases of several are to be merged",
     },
     Key {
         name: "log",
