@@ -60,7 +60,8 @@ pub struct FlushDocument {
     pub skipped: i64,
     /// Rows that the database refused.
     pub quarantined: i64,
-    /// Time in the transaction, in microseconds.
+    /// Time in the transaction until this row was written, in microseconds. The commit itself comes after that: `flush_ms` of the
+    /// stats is with it.
     pub duration_us: i64,
     /// When the batch was cut; RFC 3339.
     pub cut_at: String,

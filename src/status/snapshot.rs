@@ -114,7 +114,8 @@ pub struct Flushes {
     pub journal: u64,
 }
 
-/// Durations of commits of events, in milliseconds; `None` before the first.
+/// Durations of whole flushes of events, from the first statement until the commit is durable, in milliseconds; `None` before the
+/// first. `duration_us` of `/api/v1/flushes` is without the commit, which is not over when it is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FlushMillis {
     /// The last one.

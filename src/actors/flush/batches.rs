@@ -90,8 +90,14 @@ impl FlushActor {
         let mut sorted: Vec<f64> = self.durations_ms.iter().copied().collect();
         sorted.sort_by(f64::total_cmp);
         self.state.mean_ms = sorted.iter().sum::<f64>() / sorted.len() as f64;
-        self.state.p99_ms = sorted[(sorted.len() - 1) * 99 / 100];
+        self.state.p99_ms = percentile_99(&sorted);
     }
+}
+
+/// The 99th percentile by nearest rank: the smallest value that 99 of 100 do not exceed. Of fewer than a hundred that is the
+/// largest, and so never less than their mean. There must be one, and they must be sorted.
+fn percentile_99(sorted: &[f64]) -> f64 {
+    sorted[(sorted.len() * 99).div_ceil(100) - 1]
 }
 
 impl Handler<CommitEvents> for FlushActor {
@@ -113,5 +119,18 @@ impl Handler<CommitHistory> for FlushActor {
         self.batches.push_back(Batch::History(batch, reply));
         self.write_next(ctx);
         Box::pin(owed(answer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percentile_99;
+
+    #[test]
+    fn the_99th_percentile_of_few_is_the_largest() {
+        assert_eq!(percentile_99(&[1.0]), 1.0);
+        assert_eq!(percentile_99(&[1.0, 9.0]), 9.0, "not below the mean");
+        let rising = |count: u32| (1..=count).map(f64::from).collect::<Vec<_>>();
+        assert_eq!([99, 100, 101, 200, 1_000].map(|count| percentile_99(&rising(count))), [99.0, 99.0, 100.0, 198.0, 990.0]);
     }
 }
