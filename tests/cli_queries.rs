@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cli_support::{Fake, Ran, nobody, run, serve};
+use cli_support::{Ran, fake, nobody, run, serve};
 use serde_json::json;
 use tidegate::clock::{Clock, SystemClock, Timestamp};
 use tidegate::endpoint::{ApiKey, TlsPolicy};
@@ -88,7 +88,7 @@ fn database(directory: &Path) {
 
 /// A recorder of that database, which knows `tokyo` too.
 fn recorder(directory: &Path) -> String {
-    let at = serve(&Fake::default(), directory, None);
+    let at = serve(&fake(), directory, None);
     let added = ask(directory, &at, &["endpoint", "add", "tokyo", "http://10.0.0.5:9090", "--no-api-key"]);
     assert_eq!(added.code, 0, "{}", added.stderr);
     at

@@ -3,17 +3,18 @@
 #[allow(dead_code, reason = "each test program uses a part")]
 mod cli_support;
 
-use cli_support::{Fake, nobody, run, run_with, serve, serve_as};
+use cli_support::{fake, nobody, run, run_with, serve, serve_as};
 use serde_json::json;
 use tidegate::endpoint::TlsPolicy;
 
 const KEY: &str = "fa4ec0de000000000000000000000000";
+const OTHER_KEY: &str = "0123c0de000000000000000000000000";
 
 #[test]
 fn an_endpoint_lives_through_all_its_commands_and_its_key_is_never_printed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
-    let fake = Fake::default();
+    let fake = fake();
     let at = serve(&fake, path, None);
     let mut printed = String::new();
     let mut tidegate = |arguments: &[&str], environment: &[(&str, &str)], input: &str| {
@@ -26,7 +27,7 @@ fn an_endpoint_lives_through_all_its_commands_and_its_key_is_never_printed() {
         printed.push_str(&ran.stderr);
         ran.json()
     };
-    let key = || fake.0.lock().unwrap().endpoints[0].api_key.reveal().to_owned();
+    let key = || fake.state().endpoints["東京"].api_key.reveal().to_owned();
 
     let added =
         tidegate(&["add", "東京", "https://10.0.0.5:9090", "--tls", "pin", "--api-key-file", "-"], &[], &format!("{KEY}\n"));
@@ -37,27 +38,27 @@ fn an_endpoint_lives_through_all_its_commands_and_its_key_is_never_printed() {
     assert_eq!(key(), KEY);
 
     // A key in the environment is for who asks for it: this changes the address only.
-    let changed = tidegate(&["set", "東京", "--url", "https://10.0.0.6:9090"], &[("TIDEGATE_API_KEY", "other")], "");
+    let changed = tidegate(&["set", "東京", "--url", "https://10.0.0.6:9090"], &[("TIDEGATE_API_KEY", OTHER_KEY)], "");
     assert_eq!((&changed["url"], key().as_str()), (&json!("https://10.0.0.6:9090/api"), KEY));
-    tidegate(&["set", "東京"], &[("TIDEGATE_API_KEY", "other")], "");
-    assert_eq!(key(), "other");
+    tidegate(&["set", "東京"], &[("TIDEGATE_API_KEY", OTHER_KEY)], "");
+    assert_eq!(key(), OTHER_KEY);
 
     tidegate(&["set", "東京", "--pin", &"ab".repeat(32), "--log-events", "false"], &[], "");
-    assert_eq!(fake.0.lock().unwrap().endpoints[0].log_events, Some(false));
+    assert_eq!(fake.state().endpoints["東京"].log_events, Some(false));
     assert_eq!(tidegate(&["trust", "東京"], &[], "")["pin"], json!(null));
-    assert_eq!(fake.0.lock().unwrap().endpoints[0].tls, TlsPolicy::Pin(None));
+    assert_eq!(fake.state().endpoints["東京"].tls, TlsPolicy::Pin(None));
     assert_eq!(tidegate(&["pause", "東京"], &[], "")["paused"], json!(true));
     assert_eq!(tidegate(&["resume", "東京"], &[], "")["paused"], json!(false));
     assert_eq!(tidegate(&["list"], &[], "")["endpoints"][0]["name"], json!("東京"));
     assert_eq!(tidegate(&["remove", "東京", "--purge", "--yes"], &[], ""), json!({"removed": "東京", "purged": true}));
-    assert_eq!(fake.0.lock().unwrap().purged, ["東京"]);
-    assert!(!printed.contains(KEY) && !printed.contains("other"), "{printed}");
+    assert_eq!(fake.state().purged, ["東京"]);
+    assert!(!printed.contains(KEY) && !printed.contains(OTHER_KEY), "{printed}");
 }
 
 #[test]
 fn what_the_recorder_refuses_is_told_with_its_reason_and_code() {
     let directory = tempfile::tempdir().unwrap();
-    let fake = Fake::default();
+    let fake = fake();
     let at = serve(&fake, directory.path(), None);
     let add = ["endpoint", "add", "tokyo", "http://10.0.0.5:9090", "--no-api-key", &at];
     assert_eq!(run(directory.path(), &add).code, 0);
@@ -77,7 +78,7 @@ fn what_the_recorder_refuses_is_told_with_its_reason_and_code() {
 #[test]
 fn tunnels_are_listed_shown_and_found_by_what_is_unique() {
     let directory = tempfile::tempdir().unwrap();
-    let fake = Fake::default();
+    let fake = fake();
     let at = serve(&fake, directory.path(), None);
     run(directory.path(), &["endpoint", "add", "tokyo", "http://10.0.0.5:9090", "--no-api-key", &at]);
     let list = run(directory.path(), &["tunnels", &at]);
@@ -94,14 +95,14 @@ fn tunnels_are_listed_shown_and_found_by_what_is_unique() {
 #[test]
 fn stats_and_flush_print_the_documents_of_the_interface() {
     let directory = tempfile::tempdir().unwrap();
-    let fake = Fake::default();
+    let fake = fake();
     let at = serve(&fake, directory.path(), None);
     let stats = run(directory.path(), &["stats", &at, "--json"]).json();
     assert_eq!((&stats["process"]["pid"], &stats["mode"]), (&json!(4711), &json!("batched")));
     assert!(run(directory.path(), &["stats", &at]).stdout.contains("pid 4711"));
     assert_eq!(run(directory.path(), &["flush", &at, "--json"]).json(), json!({"committed": 7, "waiting": 0, "error": null}));
 
-    fake.0.lock().unwrap().broken = Some("the database is locked".to_owned());
+    fake.state().broken = Some("the database is locked".to_owned());
     let failed = run(directory.path(), &["flush", &at, "--json"]);
     assert_eq!((failed.code, failed.json()), (4, json!({"committed": 0, "waiting": 7, "error": "the database is locked"})));
     assert!(failed.stderr.contains("the database is locked"), "{}", failed.stderr);
@@ -110,7 +111,7 @@ fn stats_and_flush_print_the_documents_of_the_interface() {
 #[test]
 fn the_token_of_the_configuration_is_sent_and_a_wrong_one_is_told() {
     let directory = tempfile::tempdir().unwrap();
-    let at = serve(&Fake::default(), directory.path(), Some("the-right-token"));
+    let at = serve(&fake(), directory.path(), Some("the-right-token"));
     let with = |token: &str| run_with(directory.path(), &["stats", &at, "--json"], &[("TIDEGATE_HTTP__TOKEN", token)], "");
     assert_eq!(with("the-right-token").code, 0);
     let wrong = with("the-wrong-token");
@@ -123,20 +124,20 @@ fn the_token_of_the_configuration_is_sent_and_a_wrong_one_is_told() {
 #[test]
 fn the_recorder_of_another_database_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
-    let fake = Fake::default();
+    let fake = fake();
     let at = serve(&fake, directory.path(), None);
     let other = tempfile::tempdir().unwrap();
     let ran = run(other.path(), &["flush", &at]);
     assert_eq!(ran.code, 3);
     assert!(ran.stderr.contains("not the recorder of this database"), "{}", ran.stderr);
     run(other.path(), &["endpoint", "add", "tokyo", "http://10.0.0.5:9090", "--no-api-key", &at]);
-    assert!(fake.0.lock().unwrap().endpoints.is_empty(), "added to the wrong recorder");
+    assert!(fake.state().endpoints.is_empty(), "added to the wrong recorder");
 }
 
 #[test]
 fn a_demo_answers_where_there_is_no_database_that_could_be_meant() {
     let (theirs, ours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let at = serve_as(Some("demo"), &Fake::default(), theirs.path(), None);
+    let at = serve_as(Some("demo"), &fake(), theirs.path(), None);
     for command in [&["stats", &at, "--json"][..], &["flush", &at, "--json"], &["tunnels", &at, "--json"]] {
         let ran = run(ours.path(), command);
         assert_eq!(ran.code, 0, "{command:?}: {}", ran.stderr);

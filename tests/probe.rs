@@ -5,7 +5,7 @@ mod cli_support;
 
 use std::sync::Arc;
 
-use cli_support::{Fake, nobody, run_with, serve};
+use cli_support::{fake, nobody, run_with, serve};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
@@ -166,7 +166,7 @@ fn the_command_works_without_a_recorder_and_its_code_says_how_far_it_came() {
     assert!(!path.join("tidegate.db").exists(), "a URL needs no database");
 
     // By name: at the recorder, else from the database.
-    let fake = Fake::default();
+    let fake = fake();
     let at = serve(&fake, path, None);
     let add = |at: &str| run_with(path, &["endpoint", "add", "tokyo", &url, at], &[("TIDEGATE_API_KEY", &key)], "");
     assert_eq!(add(&at).code, 0);

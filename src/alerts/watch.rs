@@ -54,7 +54,10 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// As in documents.
+    /// All kinds.
+    pub const KINDS: [&str; 5] = ["flush_overdue", "journal_full", "endpoint_offline", "traffic_limit", "tunnel_error"];
+
+    /// As in documents; one of [`Condition::KINDS`].
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@ use super::exit::Failure;
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::{Config, DatabaseUrl};
 use crate::endpoint::EndpointStatus;
-use crate::http::document::{EndpointDocument, TlsDocument, TunnelDocument};
+use crate::http::document::{EndpointDocument, TlsDocument, TunnelDocument, TunnelStatuses};
 use crate::modes::StorageMode;
 use crate::modes::usage::Usage;
 use crate::store::{
@@ -30,8 +30,12 @@ impl Reader {
     pub fn endpoints(&mut self) -> Result<Vec<EndpointDocument>, StoreError> {
         let tunnels = self.0.tunnels(&TunnelFilter::default())?;
         let endpoints = self.0.endpoints()?.into_iter().map(|endpoint| {
-            let count = tunnels.iter().filter(|tunnel| tunnel.endpoint == endpoint.name).count();
-            endpoint_document(endpoint, count as u64)
+            let (mut count, mut statuses) = (0, TunnelStatuses::default());
+            for tunnel in tunnels.iter().filter(|tunnel| tunnel.endpoint == endpoint.name) {
+                count += 1;
+                statuses.count(&tunnel.status);
+            }
+            endpoint_document(endpoint, count, statuses)
         });
         Ok(endpoints.collect())
     }
@@ -53,7 +57,7 @@ impl Reader {
     }
 }
 
-fn endpoint_document(endpoint: EndpointRecord, tunnels: u64) -> EndpointDocument {
+fn endpoint_document(endpoint: EndpointRecord, tunnels: u64, tunnel_statuses: TunnelStatuses) -> EndpointDocument {
     EndpointDocument {
         tls: tls_document(&endpoint.tls),
         name: endpoint.name,
@@ -67,6 +71,7 @@ fn endpoint_document(endpoint: EndpointRecord, tunnels: u64) -> EndpointDocument
         since: Timestamp(endpoint.since).to_string(),
         last_heard: endpoint.last_check.map(|at| Timestamp(at).to_string()),
         tunnels,
+        tunnel_statuses,
         // Rates are of now, and nobody looks now.
         rate_in: None,
         rate_out: None,

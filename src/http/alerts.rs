@@ -57,10 +57,7 @@ impl From<&(Channel, ChannelState)> for ChannelDocument {
     (status = 304, description = "As the `ETag` in `If-None-Match` says"),
 ))]
 async fn list_alerts<R: RecorderApi>(request: HttpRequest, recorder: web::Data<R>) -> Answer {
-    let document = Alerts::from(&recorder.alerts());
-    let text = serde_json::to_vec(&document)
-        .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the alerts could not be written as JSON"))?;
-    Ok(etag::hashed(&request, text.into()))
+    etag::json(&request, &Alerts::from(&recorder.alerts()))
 }
 
 /// Sends a test message on every channel, now, without the queue. What failed is in the answer, whose status is 200.

@@ -83,7 +83,7 @@ async fn what_waits_stands_before_what_is_stored_and_nothing_twice() {
     let mut more = stored_examples();
     let (first, second) = (more(20, "update", "aaaa0000"), more(21, "update", "bbbb0000"));
     let (first_id, second_id) = (first.id().to_string(), second.id().to_string());
-    fake.0.lock().unwrap().buffered = vec![second.clone(), first.clone()];
+    fake.state().buffered = vec![second.clone(), first.clone()];
     let all = events(&fake, "").await;
     let ids: Vec<&str> = all["events"].as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap()).collect();
     assert_eq!((ids.len(), ids[0], ids[1]), (13, second_id.as_str(), first_id.as_str()));
@@ -107,7 +107,7 @@ async fn what_waits_stands_before_what_is_stored_and_nothing_twice() {
         let answer = events(&fake, &format!("endpoint=tokyo&limit=2{cursor}")).await;
         paged.extend(answer["events"].as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap().to_owned()));
         if page == 0 {
-            fake.0.lock().unwrap().buffered.insert(0, more(30, "update", "aaaa0000"));
+            fake.state().buffered.insert(0, more(30, "update", "aaaa0000"));
         }
         let Some(next) = answer["next"].as_str() else { break };
         cursor = format!("&cursor={next}");
@@ -121,7 +121,7 @@ async fn a_page_of_what_waits_alone_says_that_there_is_more() {
     let mut more = stored_examples();
     let mut waiting: Vec<Record> = (0..3).map(|n| more(20 + n, "create", "aaaa0000")).collect();
     waiting.reverse();
-    fake.0.lock().unwrap().buffered = waiting;
+    fake.state().buffered = waiting;
     let first = events(&fake, "kind=create&limit=2").await;
     assert_eq!(first["events"].as_array().unwrap().len(), 2);
     let next = first["next"].as_str().unwrap();
@@ -133,7 +133,7 @@ async fn a_page_of_what_waits_alone_says_that_there_is_more() {
 async fn filters_hold_for_what_waits_and_for_what_is_stored() {
     let fake = with_endpoint().await;
     let mut more = stored_examples();
-    fake.0.lock().unwrap().buffered = vec![more(21, "log", "bbbb0000"), more(20, "update", "aaaa0000")];
+    fake.state().buffered = vec![more(21, "log", "bbbb0000"), more(20, "update", "aaaa0000")];
     for (query, count) in [
         ("tunnel=tokyo/aaaa0000", 7),
         ("tunnel=tokyo/aaaa0000&kind=update", 6),
@@ -167,10 +167,10 @@ async fn what_cannot_be_asked_is_a_problem_and_says_why() {
         ("/api/v1/events?tunnel=tokyo/", 400, "ENDPOINT/INSTANCE_ID"),
         ("/api/v1/events?tunnel=tokyo/a&endpoint=tokyo", 400, "not both"),
         ("/api/v1/events?endpoint=%27%20OR%201=1", 404, "no endpoint named"),
-        ("/api/v1/events?colour=red", 400, "unknown field"),
+        ("/api/v1/events?colour=red", 400, "there is no parameter `colour` here; known are"),
         ("/api/v1/flushes?before=0", 400, "no id"),
         ("/api/v1/gaps?tunnel=paris/a", 404, "no endpoint named"),
-        ("/api/v1/storage?x=1", 400, "unknown field"),
+        ("/api/v1/storage?x=1", 400, "there is no parameter `x` here; none is known"),
         ("/api/v1/history?step=5m", 400, "step is one of"),
         ("/api/v1/history?since=60d&step=1m", 400, "the most"),
         ("/api/v1/history?since=99999y&step=1h", 400, "the most"),
@@ -203,7 +203,7 @@ async fn flushes_gaps_and_sizes_are_those_of_the_database() {
     assert!(flush["first_id"].is_string() && flush["boundary"].is_string());
 
     let (first, second) = (more(30, "gap", ""), more(31, "gap", "bbbb0000"));
-    fake.0.lock().unwrap().buffered = vec![second, first];
+    fake.state().buffered = vec![second, first];
     let gaps = |answer: &Value| -> Vec<(String, bool)> {
         let gaps = answer["gaps"].as_array().unwrap().iter();
         gaps.map(|gap| (gap["instance_id"].as_str().unwrap().to_owned(), gap["stored"] == json!(true))).collect()
@@ -259,7 +259,7 @@ async fn a_chart_holds_what_waits_in_the_recorder_once() {
         missing: 3,
         as_of: EventId(as_of),
     };
-    fake.0.lock().unwrap().waiting = vec![waiting(7)];
+    fake.state().waiting = vec![waiting(7)];
     let ask_chart = async |query: &str| ask(&fake, "GET", &format!("/api/v1/history?{query}"), None).await.2;
     let chart = ask_chart("tunnel=tokyo/aaaa0000").await;
     assert_eq!((sum(&chart), &chart["in_journal_only"], &chart["step_s"]), (111, &json!(3), &json!(60)));
@@ -270,10 +270,10 @@ async fn a_chart_holds_what_waits_in_the_recorder_once() {
     assert_eq!(sum(&ask_chart("").await), 1_111);
     // What was counting is committed before the database is read: the recorder is asked anew.
     commit(8, vec![minute("aaaa0000", 2, 1)]);
-    fake.0.lock().unwrap().waiting = vec![WaitingHistory { as_of: EventId(9), ..WaitingHistory::default() }, waiting(7)];
+    fake.state().waiting = vec![WaitingHistory { as_of: EventId(9), ..WaitingHistory::default() }, waiting(7)];
     assert_eq!(sum(&ask_chart("").await), 1_111);
     // A recorder that never knows of what is committed is no reason to ask for ever.
-    fake.0.lock().unwrap().waiting = vec![waiting(7)];
+    fake.state().waiting = vec![waiting(7)];
     assert_eq!(ask(&fake, "GET", "/api/v1/history", None).await.0, 503);
     assert_eq!(ask(&fake, "GET", "/api/v1/traffic", None).await.0, 503);
 }
@@ -283,7 +283,7 @@ async fn traffic_has_a_row_for_each_and_periods_of_the_zone() {
     let fake = with_endpoint().await;
     let _ = stored_examples();
     commit(5, vec![minute("aaaa0000", 0, 100), minute("bbbb0000", 0, 1)]);
-    fake.0.lock().unwrap().waiting =
+    fake.state().waiting =
         vec![WaitingHistory { counting: vec![minute("aaaa0000", 0, 10)], as_of: EventId(6), ..WaitingHistory::default() }];
     let sums = async |query: &str| ask(&fake, "GET", &format!("/api/v1/traffic?{query}"), None).await.2;
     let fleet = sums("").await;

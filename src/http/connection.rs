@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::HttpRequest;
@@ -31,8 +32,29 @@ pub(super) fn raise_limit() {
     }
 }
 
-/// A second handle of a connection's socket: with it the connection can be ended while the server waits to write to it.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Connections that the process' servers have open now.
+pub(super) fn open() -> usize {
+    OPEN.load(Ordering::Relaxed)
+}
+
+/// A second handle of a connection's socket: with it the connection can be ended while the server waits to write to it. Lives
+/// and is counted for as long as the connection.
 struct Handle(Option<Arc<Socket>>);
+
+impl Handle {
+    fn new(socket: Option<Socket>) -> Self {
+        OPEN.fetch_add(1, Ordering::Relaxed);
+        Self(socket.map(Arc::new))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Prepares a connection that was just taken.
 pub(super) fn taken(io: &dyn Any, data: &mut Extensions) {
@@ -43,7 +65,7 @@ pub(super) fn taken(io: &dyn Any, data: &mut Extensions) {
         debug!("http: a connection goes without time limits: {error}");
     }
     // Without file descriptors to spare it goes without.
-    data.insert(Handle(socket.try_clone().ok().map(Arc::new)));
+    data.insert(Handle::new(socket.try_clone().ok()));
 }
 
 fn limit(socket: &SockRef<'_>, keepalive: &TcpKeepalive) -> std::io::Result<()> {

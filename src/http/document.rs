@@ -48,10 +48,38 @@ pub struct EndpointDocument {
     pub last_heard: Option<String>,
     /// Number of its tunnels.
     pub tunnels: u64,
+    /// How many of them are in which status.
+    #[serde(default)]
+    pub tunnel_statuses: TunnelStatuses,
     /// Bytes per second received on the non-tunnel sides of its tunnels now; `null` if it is known of none of them.
     pub rate_in: Option<u64>,
     /// Bytes per second sent there.
     pub rate_out: Option<u64>,
+}
+
+/// Tunnels by status, as their master told last. While a master is away nobody knows better.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TunnelStatuses {
+    /// `running`.
+    pub running: u64,
+    /// `stopped`.
+    pub stopped: u64,
+    /// `error`.
+    pub error: u64,
+    /// Any other status: a newer master's, or none.
+    pub other: u64,
+}
+
+impl TunnelStatuses {
+    /// Counts one more, by its status' name.
+    pub fn count(&mut self, status: &str) {
+        *match status {
+            "running" => &mut self.running,
+            "stopped" => &mut self.stopped,
+            "error" => &mut self.error,
+            _ => &mut self.other,
+        } += 1;
+    }
 }
 
 /// How a certificate is judged: `{"tls": "pin", "pin": "ab12..."}`.
@@ -78,9 +106,9 @@ impl From<&TlsPolicy> for TlsDocument {
 }
 
 impl EndpointDocument {
-    /// An endpoint with the sum of its tunnels' rates, received and sent.
+    /// An endpoint with the statuses of its tunnels and the sum of their rates, received and sent.
     #[must_use]
-    pub fn new(view: &EndpointView, rates: Option<(u64, u64)>) -> Self {
+    pub fn new(view: &EndpointView, tunnel_statuses: TunnelStatuses, rates: Option<(u64, u64)>) -> Self {
         let EndpointView { endpoint, health, tunnels, .. } = view;
         Self {
             name: endpoint.name.clone(),
@@ -95,6 +123,7 @@ impl EndpointDocument {
             since: health.since.to_string(),
             last_heard: health.last_heard.as_ref().map(Timestamp::to_string),
             tunnels: *tunnels as u64,
+            tunnel_statuses,
             rate_in: rates.map(|rates| rates.0),
             rate_out: rates.map(|rates| rates.1),
         }

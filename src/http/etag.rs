@@ -1,9 +1,14 @@
 //! `ETag` on what is polled: who has the present answer is told so in a few bytes.
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, ContentType, EntityTag, Header, IfNoneMatch};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
+
+use super::problem::Problem;
+use super::routes::Answer;
 
 /// Bytes of a body's digest that make its tag.
 const TAG_BYTES: usize = 16;
@@ -23,6 +28,13 @@ pub(super) fn hashed(request: &HttpRequest, body: Bytes) -> HttpResponse {
     let digest = Sha256::digest(&body);
     let tag: String = digest.iter().take(TAG_BYTES).map(|byte| format!("{byte:02x}")).collect();
     tagged(request, &tag, || body)
+}
+
+/// The JSON of a document, likewise.
+pub(super) fn json(request: &HttpRequest, document: &impl Serialize) -> Answer {
+    let text = serde_json::to_vec(document)
+        .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written as JSON"))?;
+    Ok(hashed(request, text.into()))
 }
 
 fn is_known(request: &HttpRequest, tag: &EntityTag) -> bool {

@@ -1,214 +1,30 @@
-//! A recorder in a map, and requests to it, for the tests of the routes.
+//! Requests to the app as the server builds it, for the tests of the routes.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header;
-use actix_web::{App, middleware, test, web};
+use actix_web::{App, test, web};
 use serde_json::{Value, json};
 
 use super::archive::Archive;
-use super::guard::{self, Guard};
-use super::problem::Problem;
+use super::guard::Guard;
 use super::recorder::RecorderApi;
-use super::{routes, server};
-use crate::actors::alerts::{AlertsState, TestedChannels};
-use crate::actors::buffer::{FlushAnswer, WaitingHistory};
-use crate::actors::endpoints::{ChangeError, EndpointView};
-use crate::actors::realtime::Switch;
-use crate::actors::sse_ingest::IngestState;
-use crate::alerts::{Active, Channel, ChannelState, Condition};
-use crate::clock::{SystemClock, Timestamp};
-use crate::config::{Config, Origin, Sources, Token, Tuning};
-use crate::endpoint::{Endpoint, EndpointHealth};
-use crate::event::{EndpointId, InstanceId, Record, Sample, TunnelKey, TunnelState};
-use crate::id::EventId;
-use crate::live::Delta;
-use crate::modes::StorageMode;
-use crate::modes::report::{Facts, ModeReport};
-use crate::query::Scope;
-use crate::query::buffered::{Buffered, Wanted};
-use crate::rates::Rate;
-use crate::status::snapshot::Stats;
-use crate::store::{DieselStore, EndpointChange, NewEndpoint};
+use super::server;
+use crate::clock::SystemClock;
+use crate::config::{Config, Sources, Token};
+use crate::store::DieselStore;
+
+#[path = "../../tests/common/fake.rs"]
+mod recorder;
+
+pub(super) use recorder::Fake;
 
 /// What the app says that it is.
 pub(super) const IDENTITY: &str = "0123456789abcdef";
 /// The API key of the fake's endpoint; no answer may hold it.
 pub(super) const KEY: &str = "fa4ec0de000000000000000000000000";
-
-/// A recorder that keeps endpoints in a map and is as well as it is told.
-#[derive(Clone, Default)]
-pub(super) struct Fake(pub(super) Arc<Mutex<State>>);
-
-pub(super) struct State {
-    /// What is told of every tunnel.
-    pub(super) tunnel: TunnelState,
-    /// How often live state was asked for.
-    pub(super) asked: u64,
-    pub(super) endpoints: BTreeMap<String, Endpoint>,
-    pub(super) broken: Option<String>,
-    pub(super) purged: Vec<String>,
-    pub(super) mode: StorageMode,
-    pub(super) tuning: Tuning,
-    /// One alert, and two channels.
-    pub(super) alerts: AlertsState,
-    /// Received and not stored, newest first.
-    pub(super) buffered: Vec<Record>,
-    /// History that waits, answer by answer from the last one; the first stays.
-    pub(super) waiting: Vec<WaitingHistory>,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        let tunnel =
-            TunnelState { config: Arc::default(), sample: Sample::default(), seen_at: Timestamp(0), last_event: EventId(1) };
-        let alert = Active {
-            condition: Condition::EndpointOffline { endpoint: "tokyo".to_owned() },
-            since: Timestamp(0),
-            text: "connection refused".to_owned(),
-        };
-        let alerts = AlertsState {
-            active: vec![alert],
-            channels: [Channel::Webhook, Channel::Telegram].map(|channel| (channel, ChannelState::default())).to_vec(),
-        };
-        Self {
-            alerts,
-            tunnel,
-            asked: 0,
-            endpoints: BTreeMap::new(),
-            broken: None,
-            purged: Vec::new(),
-            buffered: Vec::new(),
-            mode: StorageMode::default(),
-            tuning: Tuning::default(),
-            waiting: Vec::new(),
-        }
-    }
-}
-
-impl RecorderApi for Fake {
-    fn stats(&self) -> Stats {
-        Stats { mode: "batched".to_owned(), ..Stats::default() }
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        self.0.lock().unwrap().broken.clone().map_or(Ok(()), Err)
-    }
-
-    async fn flush(&self) -> FlushAnswer {
-        match self.0.lock().unwrap().broken.clone() {
-            None => FlushAnswer { committed: 7, ..FlushAnswer::default() },
-            error => FlushAnswer { waiting: 7, error, ..FlushAnswer::default() },
-        }
-    }
-
-    fn mode_report(&self) -> Result<ModeReport, Problem> {
-        let state = self.0.lock().unwrap();
-        Ok(ModeReport::new(&Facts { mode: state.mode, tuning: state.tuning, ..Facts::default() }))
-    }
-
-    async fn switch_mode(&self, switch: Switch) -> Result<(), Problem> {
-        let mut state = self.0.lock().unwrap();
-        for (name, value) in &switch.set {
-            let tuned = state.tuning.with(name, value, &Origin::Request);
-            state.tuning = tuned.map_err(|error| Problem::bad_request(error.to_string()))?;
-        }
-        state.mode = switch.mode.unwrap_or(state.mode);
-        Ok(())
-    }
-
-    async fn endpoints(&self) -> Result<Vec<EndpointView>, Problem> {
-        let view = |endpoint: &Endpoint| EndpointView {
-            endpoint: endpoint.clone(),
-            health: EndpointHealth::default(),
-            state: IngestState::default(),
-            tunnels: 1,
-        };
-        Ok(self.0.lock().unwrap().endpoints.values().map(view).collect())
-    }
-
-    async fn add_endpoint(&self, new: NewEndpoint) -> Result<EndpointId, ChangeError> {
-        let mut state = self.0.lock().unwrap();
-        if let Some(reason) = &state.broken {
-            return Err(ChangeError::Unavailable(reason.clone()));
-        }
-        if state.endpoints.contains_key(&new.name) {
-            return Err(ChangeError::Conflict(format!("the name `{}` is taken", new.name)));
-        }
-        let NewEndpoint { name, url, api_key, tls, log_events } = new;
-        let id = EndpointId(i32::try_from(state.endpoints.len()).unwrap() + 1);
-        let endpoint = Endpoint { id, name: name.clone(), url, api_key, tls, paused: false, log_events, master_id: None };
-        state.endpoints.insert(name, endpoint);
-        Ok(id)
-    }
-
-    async fn change_endpoint(&self, name: &str, change: EndpointChange) -> Result<(), ChangeError> {
-        let mut state = self.0.lock().unwrap();
-        let endpoint = state.endpoints.get_mut(name).ok_or_else(|| ChangeError::NotFound(name.to_owned()))?;
-        endpoint.url = change.url.unwrap_or(endpoint.url.clone());
-        endpoint.api_key = change.api_key.unwrap_or(endpoint.api_key.clone());
-        endpoint.tls = change.tls.unwrap_or(endpoint.tls.clone());
-        endpoint.paused = change.paused.unwrap_or(endpoint.paused);
-        endpoint.log_events = change.log_events.unwrap_or(endpoint.log_events);
-        Ok(())
-    }
-
-    async fn remove_endpoint(&self, name: &str, purge: bool) -> Result<(), ChangeError> {
-        let mut state = self.0.lock().unwrap();
-        state.endpoints.remove(name).ok_or_else(|| ChangeError::NotFound(name.to_owned()))?;
-        if purge {
-            state.purged.push(name.to_owned());
-        }
-        Ok(())
-    }
-
-    /// One tunnel for each endpoint; all of it each time, as if it had changed.
-    async fn live_since(&self, version: u64) -> Result<Delta, Problem> {
-        let tunnel = |endpoint: &Endpoint| {
-            let key = TunnelKey { endpoint: endpoint.id, instance: InstanceId::from("9c3209de") };
-            (key, self.0.lock().unwrap().tunnel.clone(), Some(Rate { bytes_in: 20, bytes_out: 3, until: Timestamp(i64::MAX) }))
-        };
-        self.0.lock().unwrap().asked += 1;
-        let endpoints: Vec<Endpoint> = self.0.lock().unwrap().endpoints.values().cloned().collect();
-        Ok(Delta {
-            version: version + 1,
-            endpoints: endpoints.iter().map(|endpoint| endpoint.id).collect(),
-            thinned: Vec::new(),
-            tunnels: endpoints.iter().map(tunnel).collect(),
-        })
-    }
-
-    fn alerts(&self) -> AlertsState {
-        self.0.lock().unwrap().alerts.clone()
-    }
-
-    async fn test_alerts(&self) -> Result<TestedChannels, Problem> {
-        let sent = |channel| (channel, if channel == Channel::Webhook { Ok(()) } else { Err("it answered 401".to_owned()) });
-        Ok(self.0.lock().unwrap().alerts.channels.iter().map(|(channel, _)| sent(*channel)).collect())
-    }
-
-    async fn buffered(&self, wanted: Wanted) -> Result<Buffered, Problem> {
-        let state = self.0.lock().unwrap();
-        let endpoint = wanted.endpoint.as_ref().and_then(|name| state.endpoints.get(name)).map(|endpoint| endpoint.id);
-        let records = state.buffered.iter().filter(|record| wanted.takes(record, endpoint)).take(wanted.limit);
-        Ok(Buffered { records: records.cloned().collect(), in_journal_only: 0 })
-    }
-
-    async fn waiting_history(&self, scope: Scope) -> Result<WaitingHistory, Problem> {
-        let mut state = self.0.lock().unwrap();
-        let mut waiting = match state.waiting.as_slice() {
-            [] => WaitingHistory::default(),
-            [one] => one.clone(),
-            [.., _] => state.waiting.pop().unwrap(),
-        };
-        waiting.counting.retain(|row| scope.contains(&row.tunnel));
-        waiting.batches.iter_mut().for_each(|(_, rows)| rows.retain(|row| scope.contains(&row.tunnel)));
-        Ok(waiting)
-    }
-}
 
 thread_local! {
     /// The directory of the test's database; it goes with the test's thread.
@@ -239,19 +55,13 @@ pub(super) fn app<R: RecorderApi>(
     impl ServiceFactory<
         ServiceRequest,
         Config = (),
-        Response = ServiceResponse<impl MessageBody + 'static>,
+        Response = ServiceResponse<impl MessageBody + 'static + use<R>>,
         Error = actix_web::Error,
         InitError = (),
-    >,
+    > + use<R>,
 > {
-    let guard = Guard::new(token.and_then(Token::new).as_ref(), IDENTITY, Arc::new(SystemClock));
-    App::new()
-        .app_data(web::Data::new(guard))
-        .configure(routes::share(recorder, Arc::new(SystemClock)))
-        .app_data(web::Data::new(archive()))
-        .wrap(middleware::from_fn(guard::check))
-        .wrap(server::headers(IDENTITY))
-        .configure(routes::configure::<R>)
+    let guard = web::Data::new(Guard::new(token.and_then(Token::new).as_ref(), IDENTITY, Arc::new(SystemClock)));
+    server::app(&guard, recorder, &archive(), Arc::new(SystemClock), IDENTITY)
 }
 
 /// Sends one request from loopback and gives status, media type and body.

@@ -1,9 +1,10 @@
 //! `/api/v1/history` and `/api/v1/traffic`.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::archive::Archive;
+use super::etag;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::routes::{Answer, resource};
@@ -41,9 +42,15 @@ async fn chart<R: RecorderApi>(recorder: web::Data<R>, archive: web::Data<Archiv
 /// What was moved today, this month and in this billing cycle.
 #[utoipa::path(get, path = "/api/v1/traffic", tag = "archive", params(TrafficQuery), responses(
     (status = 200, body = Traffic),
+    (status = 304, description = "As the `ETag` in `If-None-Match` says"),
     (status = 404, description = "No such endpoint", body = Problem, content_type = "application/problem+json"),
 ))]
-async fn sums<R: RecorderApi>(recorder: web::Data<R>, archive: web::Data<Archive>, query: web::Query<TrafficQuery>) -> Answer {
+async fn sums<R: RecorderApi>(
+    request: HttpRequest,
+    recorder: web::Data<R>,
+    archive: web::Data<Archive>,
+    query: web::Query<TrafficQuery>,
+) -> Answer {
     let query = query.into_inner();
     let zone = archive.timezone();
     let periods = Periods::at(archive.now(), zone, archive.billing_start_day());
@@ -52,7 +59,7 @@ async fn sums<R: RecorderApi>(recorder: web::Data<R>, archive: web::Data<Archive
     for _ in 0..TRIES {
         let (query, waiting) = (query.clone(), recorder.waiting_history(scope.clone()).await?);
         if let Some(sums) = archive.read(move |reader| traffic::answer(reader, &query, &waiting, &periods, zone)).await? {
-            return Ok(HttpResponse::Ok().json(sums));
+            return etag::json(&request, &sums);
         }
     }
     Err(never_still())

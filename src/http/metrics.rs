@@ -1,5 +1,5 @@
-//! `/metrics`: what `/api/v1/stats` shows, in the OpenMetrics text format. Names follow the conventions of Prometheus: base
-//! units, `_total` on what only rises. The values are those of the stats; nothing is counted here.
+//! `/metrics`: what `/api/v1/stats` shows, and how the server and the alerts fare, in the OpenMetrics text format. Names follow
+//! the conventions of Prometheus: base units, `_total` on what only rises. Nothing is counted here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,13 +10,18 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::archive::Archive;
+use super::connection;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::routes::{Answer, resource};
 use super::stream::Hub;
+use crate::actors::alerts::AlertsState;
+use crate::alerts::{Channel, ChannelState, Condition};
 use crate::clock::Timestamp;
 use crate::endpoint::EndpointStatus;
 use crate::status::snapshot::{EndpointStats, OptimizedStorage, Stats};
+use crate::store::pool::PoolState;
 
 /// What OpenMetrics 1.0 says it is.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -33,8 +38,15 @@ pub(super) fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
 #[utoipa::path(get, path = "/metrics", tag = "health", responses(
     (status = 200, body = String, content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"),
 ))]
-async fn metrics<R: RecorderApi>(recorder: web::Data<R>, hub: web::Data<Hub<R>>) -> Answer {
-    let text = encode(Shown { stats: recorder.stats(), stream_readers: hub.readers() });
+async fn metrics<R: RecorderApi>(recorder: web::Data<R>, hub: web::Data<Hub<R>>, archive: web::Data<Archive>) -> Answer {
+    let text = encode(Shown {
+        stats: recorder.stats(),
+        alerts: recorder.alerts(),
+        reads: archive.pool_state(),
+        connections: connection::open(),
+        stream_readers: hub.readers(),
+        stream_readers_cut_off: hub.cut_off(),
+    });
     // Writing to a text fails only for what the library itself refuses.
     let text = text.map_err(|_| {
         Problem::new(actix_web::http::StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written as text")
@@ -51,10 +63,14 @@ fn encode(shown: Shown) -> Result<String, fmt::Error> {
 }
 
 /// What is shown.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shown {
     stats: Stats,
+    alerts: AlertsState,
+    reads: PoolState,
+    connections: usize,
     stream_readers: usize,
+    stream_readers_cut_off: u64,
 }
 
 impl Collector for Shown {
@@ -73,7 +89,8 @@ impl Collector for Shown {
             page.gauge("uptime", "Time since the start", seconds_unit(), process.uptime_s)?;
             page.gauge("resident_memory", "Resident memory of the process", Some(Unit::Bytes), process.rss_bytes as f64)?;
         }
-        page.gauge("stream_readers", "Readers of /api/v1/stream", None, self.stream_readers as f64)?;
+        page.server(self)?;
+        page.alerts(&self.alerts)?;
         page.gauge("endpoints", "Masters that are followed or paused", None, endpoints.len() as f64)?;
         if endpoints.len() <= ENDPOINTS_MAX { page.endpoints(endpoints) } else { Ok(()) }
     }
@@ -131,7 +148,44 @@ impl Page<'_> {
         self.gauge("realtime_queue", "Bytes of the events that wait so", Some(Unit::Bytes), r.queue_bytes as f64)?;
         self.counter("realtime_rows_written", "Events that were written one at a time", r.written)?;
         self.counter("realtime_left_to_batch", "Events that were to be and were left to their batch", r.left_to_batch)?;
-        self.gauge("journal", "Bytes of the journal", Some(Unit::Bytes), s.journal_bytes as f64)
+        self.gauge("journal", "Bytes of the journal", Some(Unit::Bytes), s.journal_bytes as f64)?;
+        let late = s.expiry_late.len() as f64;
+        self.gauge("expiry_late_tables", "Tables with rows that should have expired more than an hour ago", None, late)
+    }
+
+    /// What the server itself does: connections, readers of the stream, and the reads of the database that answers need.
+    fn server(&mut self, shown: &Shown) -> fmt::Result {
+        self.gauge("http_connections", "Open connections of the HTTP server", None, shown.connections as f64)?;
+        self.gauge("stream_readers", "Readers of /api/v1/stream", None, shown.stream_readers as f64)?;
+        let help = "Readers of /api/v1/stream that did not follow and were disconnected";
+        self.counter("stream_readers_cut_off", help, shown.stream_readers_cut_off)?;
+        let PoolState { running, waiting, refused, late } = shown.reads;
+        self.gauge("database_reads_running", "Reads of the database for HTTP that run", None, running as f64)?;
+        self.gauge("database_reads_waiting", "Reads that wait for their turn", None, waiting as f64)?;
+        self.counter("database_reads_refused", "Reads refused because too many waited", refused)?;
+        self.counter("database_reads_late", "Reads given up because they took too long", late)
+    }
+
+    fn alerts(&mut self, alerts: &AlertsState) -> fmt::Result {
+        let mut active: BTreeMap<String, u64> = Condition::KINDS.map(|kind| (kind.to_owned(), 0)).into();
+        for alert in &alerts.active {
+            *active.entry(alert.condition.kind().to_owned()).or_default() += 1;
+        }
+        let active: Vec<Series> = active.into_iter().map(|(kind, count)| (vec![("kind", kind)], count as f64)).collect();
+        self.labelled("alerts_active", "Alerts that are not over", MetricType::Gauge, &active)?;
+        let each = |value: &dyn Fn(&ChannelState) -> u64| -> Vec<Series> {
+            let series = |(channel, state): &(Channel, ChannelState)| {
+                (vec![("channel", channel.as_str().to_owned())], value(state) as f64)
+            };
+            alerts.channels.iter().map(series).collect()
+        };
+        let waiting = each(&|state| state.waiting as u64);
+        self.labelled("alert_messages_waiting", "Messages that wait to be sent", MetricType::Gauge, &waiting)?;
+        self.labelled("alert_messages_sent", "Messages that were taken", MetricType::Counter, &each(&|state| state.sent))?;
+        let failures = each(&|state| state.failures);
+        self.labelled("alert_messages_failures", "Tries to send that failed", MetricType::Counter, &failures)?;
+        let given_up = each(&|state| state.given_up);
+        self.labelled("alert_messages_given_up", "Messages that were given up", MetricType::Counter, &given_up)
     }
 
     fn endpoints(&mut self, endpoints: &[EndpointStats]) -> fmt::Result {

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::super::fake::{Fake, ask_text};
 use super::*;
+use crate::alerts::Active;
 
 /// Stats in which every number is another one.
 fn stats() -> Stats {
@@ -22,9 +23,41 @@ fn stats() -> Stats {
     value["endpoints"][1]["name"] = json!("paris");
     value["endpoints"][1]["status"] = json!("ONLINE");
     value["optimized_storage"]["next_boundary"] = json!("2026-03-01T01:00:00+01:00");
+    value["optimized_storage"]["last_flush_time"] = json!("2026-03-01 00:00:02");
+    value["optimized_storage"]["expiry_late"] = json!(["service_history"]);
+    value["database"] = json!({"ok": true, "since": "2026-03-01T00:00:03Z", "error": "none"});
+    value["process"]["version"] = json!("0.1.0");
+    value["mode"] = json!("dual");
     number(&mut value, &mut next);
-    serde_json::from_value(value).unwrap()
+    let mut stats: Stats = serde_json::from_value(value).unwrap();
+    // The document has it as text alone.
+    stats.optimized_storage.last_flush_at = Some(Timestamp(1_772_323_202 * Timestamp::SECOND));
+    stats
 }
+
+/// The series that shows something, with its value; or why none does.
+type Shows = Result<(&'static str, f64), &'static str>;
+
+/// What of the stats is shown by another value than its own.
+const OTHERS: [(&str, Shows); 17] = [
+    ("/optimized_storage/last_flush_time", Ok(("last_flush_timestamp_seconds", 1_772_323_202.0))),
+    ("/optimized_storage/next_boundary", Ok(("next_boundary_timestamp_seconds", 1_772_323_200.0))),
+    ("/optimized_storage/expiry_late/0", Ok(("expiry_late_tables", 1.0))),
+    ("/endpoints/0/name", Ok(("endpoint_up{endpoint=\"to\\\"kyo\\\\\\n\"}", 0.0))),
+    ("/endpoints/0/status", Ok(("endpoint_status_info{endpoint=\"to\\\"kyo\\\\\\n\",status=\"OFFLINE\"}", 1.0))),
+    ("/endpoints/0/reason", Err("a text for people, of which there are as many as there are ways to fail")),
+    ("/endpoints/0/since", Ok(("endpoint_status_since_timestamp_seconds{endpoint=\"to\\\"kyo\\\\\\n\"}", 1_772_323_201.0))),
+    ("/endpoints/1/name", Ok(("endpoint_up{endpoint=\"paris\"}", 1.0))),
+    ("/endpoints/1/status", Ok(("endpoint_status_info{endpoint=\"paris\",status=\"ONLINE\"}", 1.0))),
+    ("/endpoints/1/reason", Err("as above")),
+    ("/endpoints/1/since", Ok(("endpoint_status_since_timestamp_seconds{endpoint=\"paris\"}", 1_772_323_201.0))),
+    ("/database/ok", Ok(("database_up", 1.0))),
+    ("/database/since", Ok(("database_status_since_timestamp_seconds", 1_772_323_203.0))),
+    ("/database/error", Err("a text for people; database_up says that there is one")),
+    ("/mode", Ok(("storage_info{mode=\"dual\"}", 1.0))),
+    ("/process/version", Ok(("build_info{version=\"0.1.0\"}", 1.0))),
+    ("/process/pid", Err("a name, not a measurement")),
+];
 
 fn number(value: &mut Value, next: &mut u64) {
     match value {
@@ -77,14 +110,12 @@ fn series_of(path: &str) -> (String, f64) {
     }
 }
 
-fn numbers(value: &Value, path: String, found: &mut Vec<(String, f64)>) {
+/// Every value of a document that is no list and no object, with its place.
+fn leaves(value: &Value, path: String, found: &mut Vec<(String, Value)>) {
     match value {
-        Value::Number(number) => found.push((path, number.as_f64().unwrap())),
-        Value::Array(values) => {
-            values.iter().enumerate().for_each(|(n, value)| numbers(value, format!("{path}/{n}"), found));
-        }
-        Value::Object(members) => members.iter().for_each(|(name, value)| numbers(value, format!("{path}/{name}"), found)),
-        _ => {}
+        Value::Array(values) => values.iter().enumerate().for_each(|(n, value)| leaves(value, format!("{path}/{n}"), found)),
+        Value::Object(members) => members.iter().for_each(|(name, value)| leaves(value, format!("{path}/{name}"), found)),
+        leaf => found.push((path, leaf.clone())),
     }
 }
 
@@ -123,25 +154,66 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
     series
 }
 
+/// Whoever adds something to the stats adds a metric, or a reason for having none.
 #[test]
-fn every_number_of_the_stats_is_shown_as_it_is() {
+fn everything_in_the_stats_is_shown_as_it_is() {
     let stats = stats();
-    let series = parse(&encode(Shown { stats: stats.clone(), stream_readers: 77 }).unwrap());
-    let mut expected = Vec::new();
-    numbers(&serde_json::to_value(&stats).unwrap(), String::new(), &mut expected);
-    // The process's id is not a measurement.
-    expected.retain(|(path, _)| path != "/process/pid");
-    assert!(expected.len() > 30);
-    for (path, number) in expected {
-        let (name, factor) = series_of(&path);
+    let series = parse(&encode(Shown { stats: stats.clone(), ..Shown::default() }).unwrap());
+    let mut all = Vec::new();
+    leaves(&serde_json::to_value(&stats).unwrap(), String::new(), &mut all);
+    assert!(all.len() > 50);
+    let mut others: BTreeMap<&str, _> = OTHERS.into();
+    for (path, value) in all {
+        let (name, expected) = match (others.remove(path.as_str()), value.as_f64()) {
+            (Some(Err(_)), _) => continue,
+            (Some(Ok((name, expected))), _) => (format!("tidegate_{name}"), expected),
+            (None, Some(number)) => {
+                let (name, factor) = series_of(&path);
+                (name, number * factor)
+            }
+            (None, None) => panic!("no metric shows {path}, which is {value}; null: give it a value in this test"),
+        };
         let shown = series.get(&name).unwrap_or_else(|| panic!("{path}: there is no {name} in {series:#?}"));
-        assert!((shown - number * factor).abs() < 1e-9, "{path}: {name} is {shown} and not {number} * {factor}");
+        assert!((shown - expected).abs() < 1e-9, "{path}: {name} is {shown} and not {expected}");
     }
-    assert_eq!(series["tidegate_endpoint_up{endpoint=\"paris\"}"], 1.0);
-    assert_eq!(series["tidegate_endpoint_status_info{endpoint=\"paris\",status=\"ONLINE\"}"], 1.0);
-    assert_eq!(series["tidegate_endpoint_status_since_timestamp_seconds{endpoint=\"paris\"}"], 1_772_323_201.0);
-    assert_eq!(series["tidegate_next_boundary_timestamp_seconds"], 1_772_323_200.0);
-    assert_eq!((series["tidegate_stream_readers"], series["tidegate_endpoints"]), (77.0, 2.0));
+    assert!(others.is_empty(), "not in the stats any more: {others:?}");
+    assert_eq!(series["tidegate_endpoints"], 2.0);
+}
+
+#[test]
+fn what_the_server_and_the_alerts_do_is_shown() {
+    let alert = |endpoint: &str| Active {
+        condition: Condition::EndpointOffline { endpoint: endpoint.to_owned() },
+        since: Timestamp(0),
+        text: String::new(),
+    };
+    let channel = ChannelState { waiting: 6, sent: 7, failures: 8, given_up: 9, ..ChannelState::default() };
+    let shown = Shown {
+        alerts: AlertsState { active: vec![alert("a"), alert("b")], channels: vec![(Channel::Webhook, channel)] },
+        reads: PoolState { running: 1, waiting: 2, refused: 3, late: 4 },
+        connections: 5,
+        stream_readers: 77,
+        stream_readers_cut_off: 78,
+        ..Shown::default()
+    };
+    let series = parse(&encode(shown).unwrap());
+    for (name, value) in [
+        ("database_reads_running", 1.0),
+        ("database_reads_waiting", 2.0),
+        ("database_reads_refused_total", 3.0),
+        ("database_reads_late_total", 4.0),
+        ("http_connections", 5.0),
+        ("alert_messages_waiting{channel=\"webhook\"}", 6.0),
+        ("alert_messages_sent_total{channel=\"webhook\"}", 7.0),
+        ("alert_messages_failures_total{channel=\"webhook\"}", 8.0),
+        ("alert_messages_given_up_total{channel=\"webhook\"}", 9.0),
+        ("alerts_active{kind=\"endpoint_offline\"}", 2.0),
+        ("alerts_active{kind=\"journal_full\"}", 0.0),
+        ("stream_readers", 77.0),
+        ("stream_readers_cut_off_total", 78.0),
+    ] {
+        assert_eq!(series.get(&format!("tidegate_{name}")), Some(&value), "{name}");
+    }
 }
 
 #[test]
@@ -149,7 +221,7 @@ fn what_is_not_known_is_absent_and_kinds_that_nobody_knows_make_no_series() {
     let mut stats = Stats::default();
     stats.events.extend((0..100).map(|n| (format!("kind{n}"), 2)));
     stats.endpoints = (0..=ENDPOINTS_MAX).map(|n| EndpointStats { name: n.to_string(), ..EndpointStats::default() }).collect();
-    let series = parse(&encode(Shown { stats, stream_readers: 0 }).unwrap());
+    let series = parse(&encode(Shown { stats, ..Shown::default() }).unwrap());
     assert_eq!(series["tidegate_events_total{kind=\"other\"}"], 200.0);
     assert!(!series.contains_key("tidegate_last_flush_timestamp_seconds"));
     assert!(!series.keys().any(|name| name.starts_with("tidegate_endpoint_")));

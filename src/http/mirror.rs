@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::document::{EndpointDocument, TunnelDocument};
+use super::document::{EndpointDocument, TunnelDocument, TunnelStatuses};
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use crate::actors::endpoints::EndpointView;
@@ -188,17 +188,20 @@ impl Picture {
     }
 
     fn take_endpoints(&mut self, views: &[EndpointView], revision: u64) -> bool {
-        let mut rates: BTreeMap<EndpointId, (u64, u64)> = BTreeMap::new();
+        let mut sums: BTreeMap<EndpointId, (TunnelStatuses, Option<(u64, u64)>)> = BTreeMap::new();
         for (key, shown) in &self.tunnels {
+            let (statuses, rates) = sums.entry(key.endpoint).or_default();
+            statuses.count(shown.state.sample.status.as_str());
             if let Some(rate) = shown.rate {
-                let sum = rates.entry(key.endpoint).or_default();
+                let sum = rates.get_or_insert_default();
                 *sum = (sum.0.saturating_add(rate.bytes_in), sum.1.saturating_add(rate.bytes_out));
             }
         }
         let mut changed = false;
         for view in views {
             let id = view.endpoint.id;
-            let text = text_of(&EndpointDocument::new(view, rates.get(&id).copied()));
+            let (statuses, rates) = sums.get(&id).copied().unwrap_or_default();
+            let text = text_of(&EndpointDocument::new(view, statuses, rates));
             if self.endpoints.get(&id).is_none_or(|shown| shown.text != text) {
                 self.endpoints.insert(id, EndpointShown { name: view.endpoint.name.clone(), text, revision });
                 changed = true;

@@ -1,4 +1,4 @@
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::fake::{Fake, with_endpoint};
 use super::*;
@@ -92,12 +92,33 @@ async fn what_is_gone_is_gone_and_named() {
 #[actix_rt::test]
 async fn many_readers_ask_the_recorder_once() {
     let fake = with_endpoint().await;
-    let before = fake.0.lock().unwrap().asked;
+    let before = fake.state().asked;
     let mirror = Mirror::new(fake.clone(), std::sync::Arc::new(SystemClock));
     for answer in futures_util::future::join_all((0..100).map(|_| mirror.refresh())).await {
         answer.unwrap();
     }
-    assert_eq!(fake.0.lock().unwrap().asked - before, 1);
+    assert_eq!(fake.state().asked - before, 1);
     mirror.refresh_now().await.unwrap();
-    assert_eq!(fake.0.lock().unwrap().asked - before, 2);
+    assert_eq!(fake.state().asked - before, 2);
+}
+
+#[actix_rt::test]
+async fn an_endpoint_counts_its_tunnels_by_status() {
+    let (mut picture, views) = (picture(), views(&["tokyo", "paris"]).await);
+    let tunnels = ["running", "running", "stopped", "error", "resting", ""].into_iter().enumerate().map(|(n, status)| {
+        let (key, mut state, rate) = tunnel(1, &n.to_string(), 1, None);
+        state.sample.status = status.into();
+        (key, state, rate)
+    });
+    let all: Vec<_> = tunnels.collect();
+    picture.take(delta(1, all.clone()), &views, Timestamp(0));
+    let statuses = |picture: &Picture, name: &str| -> Value {
+        serde_json::from_str::<Value>(picture.endpoint(name).unwrap()).unwrap()["tunnel_statuses"].clone()
+    };
+    assert_eq!(statuses(&picture, "tokyo"), json!({"running": 2, "stopped": 1, "error": 1, "other": 2}));
+    assert_eq!(statuses(&picture, "paris"), json!({"running": 0, "stopped": 0, "error": 0, "other": 0}));
+    let mut first = all[0].clone();
+    first.1.sample.status = "error".into();
+    picture.take(delta(2, vec![first]), &views, Timestamp(0));
+    assert_eq!(statuses(&picture, "tokyo"), json!({"running": 1, "stopped": 1, "error": 2, "other": 2}));
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::etag;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::routes::{Answer, resource};
@@ -36,9 +37,12 @@ impl ChangeMode {
 }
 
 /// How events reach the database, what each mode cost, and whether it is safe to go on to `batched`.
-#[utoipa::path(get, path = "/api/v1/mode", tag = "state", responses((status = 200, body = ModeReport)))]
-pub(super) async fn show_mode<R: RecorderApi>(recorder: web::Data<R>) -> Answer {
-    Ok(HttpResponse::Ok().json(recorder.mode_report()?))
+#[utoipa::path(get, path = "/api/v1/mode", tag = "state", responses(
+    (status = 200, body = ModeReport),
+    (status = 304, description = "As the `ETag` in `If-None-Match` says"),
+))]
+pub(super) async fn show_mode<R: RecorderApi>(request: HttpRequest, recorder: web::Data<R>) -> Answer {
+    etag::json(&request, &recorder.mode_report()?)
 }
 
 /// Changes the mode, or keys that may change while the recorder runs. It is in effect when the answer comes; `not_kept` says

@@ -3,10 +3,11 @@
 
 use std::sync::LazyLock;
 
+use actix_web::http::Method;
 use actix_web::http::header::HeaderValue;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi as _};
@@ -19,7 +20,8 @@ use super::{alerts, endpoints, events, flush, health, history, login, metrics, m
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
 #[openapi(
-    info(description = "The HTTP interface of a recorder. Errors are problem details (RFC 9457)."),
+    info(description = "The HTTP interface of a recorder. Errors are problem details (RFC 9457). An unknown query parameter is an \
+                        error. Whatever answers GET answers HEAD alike, without the body."),
     paths(
         health::healthz,
         health::readyz,
@@ -64,6 +66,8 @@ const ANY_OPERATION: &[(&str, &str, &str)] = &[
     ("429", "TooMany", "Too many wrong tokens came from this address; `Retry-After` says how long to wait"),
     ("503", "Unavailable", "The recorder waits for its database, or stops"),
 ];
+/// And one that is open to all: its query is looked at too.
+const OPEN_OPERATION: &[(&str, &str, &str)] = ANY_OPERATION.split_at(1).0;
 /// Problems that an operation with a body may answer.
 const ANY_BODY: &[(&str, &str, &str)] =
     &[("413", "TooLarge", "The body is too long"), ("415", "NotJson", "The body is not said to be JSON")];
@@ -83,6 +87,8 @@ impl Modify for EveryRoute {
             if operation.security.is_none() {
                 operation.security = Some(vec![SecurityRequirement::new::<_, _, &str>("token", [])]);
                 add_problems(operation, ANY_OPERATION);
+            } else {
+                add_problems(operation, OPEN_OPERATION);
             }
             if operation.request_body.is_some() {
                 add_problems(operation, ANY_BODY);
@@ -125,10 +131,29 @@ async fn openapi(request: HttpRequest) -> HttpResponse {
     etag::hashed(&request, Bytes::from_static(TEXT.as_bytes()))
 }
 
+/// Names of the query parameters of an operation, by the route's pattern; `None` if there is no such operation.
+pub(super) fn parameters(pattern: &str, method: &Method) -> Option<Vec<&'static str>> {
+    let PathItem { get, post, put, patch, delete, .. } = DOCUMENT.paths.paths.get(pattern)?;
+    let operation = match *method {
+        Method::GET => get,
+        Method::POST => post,
+        Method::PUT => put,
+        Method::PATCH => patch,
+        Method::DELETE => delete,
+        _ => &None,
+    };
+    let names = operation.as_ref()?.parameters.iter().flatten().filter_map(|parameter| match parameter {
+        RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query => Some(parameter.name.as_str()),
+        _ => None,
+    });
+    Some(names.collect())
+}
+
 /// The value of `Allow` for a route, by its pattern.
 pub(super) fn allowed(pattern: &str) -> Option<HeaderValue> {
     let PathItem { get, post, put, patch, delete, .. } = DOCUMENT.paths.paths.get(pattern)?;
-    let methods = [("GET", get), ("POST", post), ("PUT", put), ("PATCH", patch), ("DELETE", delete)];
+    // What answers GET answers HEAD.
+    let methods = [("GET", get), ("HEAD", get), ("POST", post), ("PUT", put), ("PATCH", patch), ("DELETE", delete)];
     let methods: Vec<&str> = methods.iter().filter(|(_, operation)| operation.is_some()).map(|(name, _)| *name).collect();
     HeaderValue::from_str(&methods.join(", ")).ok()
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use actix_web::body::MessageBody;
+use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::Service;
 use actix_web::introspection::IntrospectionTree;
 use actix_web::test as actix_test;
@@ -8,7 +8,7 @@ use boon::{Compiler, Schemas};
 use serde_json::{Value, json};
 
 use super::super::archive_tests::stored_examples;
-use super::super::fake::{Fake, app, ask, with_endpoint};
+use super::super::fake::{Fake, IDENTITY, app, ask, with_endpoint};
 use super::*;
 
 /// A request for every operation: method, path in the document, path and query to ask, body, status.
@@ -131,6 +131,81 @@ async fn every_operation_answers_as_the_document_says() {
         asked.insert(format!("{method} {path}"));
     }
     assert_eq!(asked, documented(), "an operation has no example");
+}
+
+/// Head and body of an answer; a body that does not end is not read.
+async fn raw(method: &str, uri: &str) -> (u16, Vec<(String, String)>, BodySize, bool) {
+    let app = actix_test::init_service(app(with_endpoint().await, None)).await;
+    let request = actix_test::TestRequest::with_uri(uri).method(method.parse().unwrap()).insert_header(("host", "localhost"));
+    let response = app.call(request.to_request()).await.unwrap();
+    let mut headers: Vec<(String, String)> =
+        response.headers().iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+    headers.sort();
+    let (status, size) = (response.status().as_u16(), response.response().body().size());
+    let mut body = Box::pin(response.into_body());
+    let first = std::future::poll_fn(|context| body.as_mut().poll_next(context)).await;
+    (status, headers, size, first.is_some())
+}
+
+#[actix_rt::test]
+async fn head_answers_as_get_does_without_the_body() {
+    let _ = stored_examples();
+    let page = ["/", "/login", "/assets/login.css"].map(|path| ("GET", path, path, None, 200));
+    for (method, _, uri, _, expected) in examples().into_iter().chain(page) {
+        if method != "GET" {
+            continue;
+        }
+        let ((status, headers, _, has_body), head) = (raw("GET", uri).await, raw("HEAD", uri).await);
+        assert_eq!((head.0, head.3), (expected, false), "{uri}");
+        assert_eq!(status, head.0, "{uri}");
+        // The tag of live state says when the app began.
+        let but_tag = |headers: Vec<(String, String)>| headers.into_iter().filter(|(name, _)| name != "etag").collect::<Vec<_>>();
+        assert_eq!(but_tag(headers), but_tag(head.1), "{uri}");
+        let is_told = !matches!(head.2, BodySize::None | BodySize::Sized(0));
+        assert!(has_body && (is_told || uri.contains("/stream")), "{uri}: its length is told where it has one");
+    }
+    let (status, headers, ..) = raw("PUT", "/api/v1/endpoints").await;
+    assert_eq!(status, 405);
+    assert!(headers.contains(&("allow".to_owned(), "GET, HEAD, POST".to_owned())), "{headers:?}");
+}
+
+#[actix_rt::test]
+async fn with_a_token_nothing_but_the_probes_and_the_form_is_open() {
+    let app = actix_test::init_service(app(with_endpoint().await, Some("right"))).await;
+    let files = ["/", "/assets/0/app.js", "/assets/0/vendor/preact.mjs", "/nothing"].map(|path| ("GET", path, path, None, 200));
+    let gets = |(method, ..): &(&str, &str, &str, Option<Value>, u16)| *method == "GET";
+    let heads = examples().into_iter().filter(gets).map(|(_, path, uri, body, status)| ("HEAD", path, uri, body, status));
+    for (method, path, uri, body, _) in examples().into_iter().chain(heads).chain(files) {
+        let open = matches!(path, "/healthz" | "/readyz" | "/login");
+        for authorization in ["", "Basic cmlnaHQ6cmlnaHQ=", "right", "Bearer right right"] {
+            let request =
+                actix_test::TestRequest::with_uri(uri).method(method.parse().unwrap()).insert_header(("host", "panel.example"));
+            let request =
+                if authorization.is_empty() { request } else { request.insert_header(("authorization", authorization)) };
+            let request = request.insert_header(("cookie", format!("tidegate-{IDENTITY}={}", "0".repeat(64))));
+            let request = if let Some(body) = &body { request.set_json(body) } else { request };
+            let status = app.call(request.to_request()).await.unwrap().status().as_u16();
+            match (open, path) {
+                (true, _) => assert_ne!(status, 401, "{method} {uri}"),
+                // A person is sent to the form.
+                (false, "/") if authorization.is_empty() => assert_eq!(status, 303),
+                // After ten wrong tokens from one address the next ones wait.
+                (false, _) => assert!(matches!(status, 401 | 429), "{method} {uri} {authorization}: {status}"),
+            }
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn every_operation_refuses_a_parameter_that_it_does_not_know() {
+    let document = document();
+    for (method, path, uri, body, _) in examples() {
+        let uri = format!("{uri}{}colour=red", if uri.contains('?') { '&' } else { '?' });
+        let (status, media_type, problem) = ask(&with_endpoint().await, method, &uri, body).await;
+        assert_eq!((status, media_type.as_str()), (400, problem::MEDIA_TYPE), "{method} {uri}");
+        assert!(problem["detail"].as_str().unwrap().contains("there is no parameter `colour`"), "{problem}");
+        assert!(document["paths"][path][method.to_lowercase()]["responses"]["400"].is_object(), "{method} {path}");
+    }
 }
 
 /// Status and media type of a stream, and the data of its first event.

@@ -72,7 +72,7 @@ async fn method_not_allowed(request: HttpRequest) -> HttpResponse {
     let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).error_response();
     let described = request.match_pattern().as_deref().and_then(openapi::allowed);
     // The files of the page are not in the document.
-    response.headers_mut().insert(header::ALLOW, described.unwrap_or(header::HeaderValue::from_static("GET")));
+    response.headers_mut().insert(header::ALLOW, described.unwrap_or(header::HeaderValue::from_static("GET, HEAD")));
     response
 }
 

@@ -5,14 +5,17 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_web::body::MessageBody;
+use actix_web::dev::{Server, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{self, DefaultHeaders};
 use actix_web::{App, HttpServer, web};
 
 use super::archive::Archive;
 use super::connection;
 use super::guard::{self, Guard};
+use super::head;
 use super::identity;
+use super::parameters;
 use super::recorder::RecorderApi;
 use super::routes;
 use crate::clock::{SharedClock, SystemClock};
@@ -63,23 +66,46 @@ pub fn serve<R: RecorderApi>(
         // This runs on the server's own thread. Where the processor is short, answers wait and not events.
         #[cfg(target_os = "linux")]
         let _ = rustix::process::nice(NICE);
-        App::new()
-            .app_data(guard.clone())
-            .configure(routes::share(recorder.clone(), clock.clone()))
-            .app_data(web::Data::new(archive.clone()))
-            .wrap(middleware::from_fn(guard::check))
-            .wrap(headers(&identity))
-            .configure(routes::configure::<R>)
+        app(&guard, recorder.clone(), &archive, clock.clone(), &identity)
     });
     let server = server
         .workers(1)
         .on_connect(connection::taken)
         .max_connections(CONNECTIONS_MAX)
         .client_request_timeout(REQUEST_HEAD)
+        // Or the end of an answer, and each message of the stream, waits for the reader's word on what came before: up to 40 ms.
+        .tcp_nodelay(true)
         .shutdown_timeout(SHUTDOWN_SECS)
         .disable_signals()
         .listen(listener)?;
     Ok(server.run())
+}
+
+/// The routes and what stands before them, from the outside in: HEAD, headers, guard, parameters.
+pub fn app<R: RecorderApi>(
+    guard: &web::Data<Guard>,
+    recorder: R,
+    archive: &Archive,
+    clock: SharedClock,
+    identity: &str,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody + 'static + use<R>>,
+        Error = actix_web::Error,
+        InitError = (),
+    > + use<R>,
+> {
+    App::new()
+        .app_data(guard.clone())
+        .configure(routes::share(recorder, clock))
+        .app_data(web::Data::new(archive.clone()))
+        .wrap(middleware::from_fn(parameters::check))
+        .wrap(middleware::from_fn(guard::check))
+        .wrap(headers(identity))
+        .wrap(middleware::from_fn(head::as_get))
+        .configure(routes::configure::<R>)
 }
 
 /// What a page of ours may do: load its own scripts, styles and pictures, talk to its own origin, send its own forms.

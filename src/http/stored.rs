@@ -1,8 +1,9 @@
 //! `/api/v1/flushes`, `/api/v1/gaps`, `/api/v1/storage` and `/api/v1/export`.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::archive::Archive;
+use super::etag;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::routes::{Answer, resource};
@@ -20,32 +21,39 @@ pub(super) fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
 }
 
 /// Batches that were committed, newest first, a page at a time.
-#[utoipa::path(get, path = "/api/v1/flushes", tag = "archive", params(FlushQuery), responses((status = 200, body = FlushPage)))]
-async fn list_flushes(archive: web::Data<Archive>, query: web::Query<FlushQuery>) -> Answer {
+#[utoipa::path(get, path = "/api/v1/flushes", tag = "archive", params(FlushQuery), responses(
+    (status = 200, body = FlushPage),
+    (status = 304, description = "As the `ETag` in `If-None-Match` says"),
+))]
+async fn list_flushes(request: HttpRequest, archive: web::Data<Archive>, query: web::Query<FlushQuery>) -> Answer {
     let query = query.into_inner();
-    Ok(HttpResponse::Ok().json(archive.read(move |reader| flushes::answer(reader, &query)).await?))
+    etag::json(&request, &archive.read(move |reader| flushes::answer(reader, &query)).await?)
 }
 
 /// From when to when nothing is known, newest first, a page at a time, from the database and from the buffer.
 #[utoipa::path(get, path = "/api/v1/gaps", tag = "archive", params(GapQuery), responses(
     (status = 200, body = Gaps),
+    (status = 304, description = "As the `ETag` in `If-None-Match` says"),
     (status = 404, description = "No such endpoint", body = Problem, content_type = "application/problem+json"),
 ))]
-async fn list_gaps<R: RecorderApi>(recorder: web::Data<R>, archive: web::Data<Archive>, query: web::Query<GapQuery>) -> Answer {
+async fn list_gaps<R: RecorderApi>(
+    request: HttpRequest,
+    recorder: web::Data<R>,
+    archive: web::Data<Archive>,
+    query: web::Query<GapQuery>,
+) -> Answer {
     let query = query.into_inner();
     let buffered = recorder.buffered(query.wanted()).await?;
-    Ok(HttpResponse::Ok().json(archive.read(move |reader| gaps::answer(reader, &query, &buffered.records)).await?))
+    etag::json(&request, &archive.read(move |reader| gaps::answer(reader, &query, &buffered.records)).await?)
 }
-
-/// No parameter is known: one that is given is an error.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoQuery {}
 
 /// How large the database is, table by table, and how many transactions writing in batches has saved. The database is measured at
 /// most once a minute.
-#[utoipa::path(get, path = "/api/v1/storage", tag = "archive", responses((status = 200, body = Storage)))]
-async fn storage<R: RecorderApi>(recorder: web::Data<R>, archive: web::Data<Archive>, _none: web::Query<NoQuery>) -> Answer {
+#[utoipa::path(get, path = "/api/v1/storage", tag = "archive", responses(
+    (status = 200, body = Storage),
+    (status = 304, description = "As the `ETag` in `If-None-Match` says"),
+))]
+async fn storage<R: RecorderApi>(request: HttpRequest, recorder: web::Data<R>, archive: web::Data<Archive>) -> Answer {
     let stats = recorder.stats();
     let storage = Storage {
         journal_bytes: stats.optimized_storage.journal_bytes,
@@ -53,7 +61,7 @@ async fn storage<R: RecorderApi>(recorder: web::Data<R>, archive: web::Data<Arch
         write_transactions: stats.optimized_storage.write_transactions,
         ..archive.storage().await?
     };
-    Ok(HttpResponse::Ok().json(storage))
+    etag::json(&request, &storage)
 }
 
 /// Events or history as they are stored, in the order of the table's key, a page at a time.

@@ -4,7 +4,7 @@
 //! each choice of tunnels that a reader has made; readers share its bytes. Who does not take them is disconnected: a queue of
 //! a few messages is all that is kept for a reader.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,6 +147,7 @@ pub struct Hub<R> {
     mirror: web::Data<Mirror<R>>,
     clock: SharedClock,
     told: RefCell<Told>,
+    cut_off: Cell<u64>,
 }
 
 #[derive(Default)]
@@ -166,13 +167,19 @@ impl<R: RecorderApi> Hub<R> {
     /// A hub without readers.
     #[must_use]
     pub fn new(recorder: R, mirror: web::Data<Mirror<R>>, clock: SharedClock) -> Self {
-        Self { recorder, mirror, clock, told: RefCell::default() }
+        Self { recorder, mirror, clock, told: RefCell::default(), cut_off: Cell::default() }
     }
 
     /// Readers there are.
     #[must_use]
     pub fn readers(&self) -> usize {
         self.told.borrow().readers.iter().filter(|reader| !reader.queue.is_closed()).count()
+    }
+
+    /// Readers that were disconnected since they did not follow.
+    #[must_use]
+    pub fn cut_off(&self) -> u64 {
+        self.cut_off.get()
     }
 
     /// A body that begins with a snapshot and goes on with updates.
@@ -264,7 +271,10 @@ impl<R: RecorderApi> Hub<R> {
                     None => return true,
                 };
                 spoken = true;
-                reader.take(message)
+                let follows = reader.take(message);
+                let is_cut_off = !follows && !reader.queue.is_closed();
+                self.cut_off.set(self.cut_off.get() + u64::from(is_cut_off));
+                follows
             });
             told.quiet = if spoken { 0 } else { quiet };
             told.revision = picture.revision();

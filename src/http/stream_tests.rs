@@ -38,7 +38,7 @@ async fn next(body: &mut Body) -> (String, u64, Value) {
 }
 
 fn receive(fake: &Fake, bytes: u64) {
-    fake.0.lock().unwrap().tunnel.sample.counters.tcp_rx = bytes;
+    fake.state().tunnel.sample.counters.tcp_rx = bytes;
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn readers_do_not_add_to_what_the_recorder_is_asked() {
             bodies.push(join(&hub, "all").await);
         }
         assert!(Hub::join(&hub, Wanted::All, None).await.is_err(), "their number has a bound");
-        let before = fake.0.lock().unwrap().asked;
+        let before = fake.state().asked;
         for n in 0..5 {
             receive(&fake, 100 + n);
             for body in &mut bodies {
@@ -115,12 +115,12 @@ fn readers_do_not_add_to_what_the_recorder_is_asked() {
             }
         }
         // The first message that each reads is the snapshot.
-        assert_eq!(fake.0.lock().unwrap().asked - before, 4);
+        assert_eq!(fake.state().asked - before, 4);
         drop(bodies);
         tokio::time::sleep(PERIOD * 2).await;
-        let idle = fake.0.lock().unwrap().asked;
+        let idle = fake.state().asked;
         tokio::time::sleep(PERIOD * 10).await;
-        assert_eq!(fake.0.lock().unwrap().asked, idle, "without readers nothing is asked");
+        assert_eq!(fake.state().asked, idle, "without readers nothing is asked");
         let _next = join(&hub, "all").await;
     });
 }

@@ -4,30 +4,20 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use tidegate::actors::alerts::{AlertsState, TestedChannels};
-use tidegate::actors::buffer::FlushAnswer;
-use tidegate::actors::endpoints::{ChangeError, EndpointView};
-use tidegate::actors::realtime::Switch;
-use tidegate::actors::sse_ingest::IngestState;
-use tidegate::clock::Timestamp;
+use tidegate::actors::alerts::AlertsState;
 use tidegate::config::{Config, Sources};
-use tidegate::config::{Origin, Tuning};
-use tidegate::endpoint::{Endpoint, EndpointHealth};
-use tidegate::event::{EndpointId, InstanceConfig, InstanceId, Sample, TunnelKey, TunnelState};
+use tidegate::event::InstanceConfig;
 use tidegate::http::archive::Archive;
 use tidegate::http::identity;
-use tidegate::http::problem::Problem;
-use tidegate::http::recorder::RecorderApi;
 use tidegate::http::server;
-use tidegate::id::EventId;
-use tidegate::live::Delta;
-use tidegate::modes::StorageMode;
-use tidegate::modes::report::{Facts, ModeReport};
 use tidegate::redact::Redacted;
-use tidegate::status::snapshot::{ProcessStats, Stats};
-use tidegate::store::{EndpointChange, NewEndpoint};
+
+#[path = "../common/fake.rs"]
+mod fake;
+
+pub use fake::Fake;
 
 /// What a run of the program left.
 pub struct Ran {
@@ -66,118 +56,14 @@ pub fn run(directory: &Path, arguments: &[&str]) -> Ran {
     run_with(directory, arguments, &[], "")
 }
 
-/// A recorder in memory. Each of its endpoints has two tunnels with the same alias.
-#[derive(Clone, Default)]
-pub struct Fake(pub Arc<Mutex<State>>);
-
-/// What it holds.
-#[derive(Default)]
-pub struct State {
-    pub endpoints: Vec<Endpoint>,
-    pub purged: Vec<String>,
-    pub broken: Option<String>,
-    pub mode: StorageMode,
-    pub tuning: Tuning,
-}
-
-impl RecorderApi for Fake {
-    fn stats(&self) -> Stats {
-        let process = ProcessStats { pid: 4711, uptime_s: 3.0, rss_bytes: 1 << 20, version: "0.1.0 (test)".to_owned() };
-        Stats { mode: "batched".to_owned(), process: Some(process), ..Stats::default() }
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        Ok(())
-    }
-
-    async fn flush(&self) -> FlushAnswer {
-        match self.0.lock().unwrap().broken.clone() {
-            None => FlushAnswer { committed: 7, ..FlushAnswer::default() },
-            error => FlushAnswer { waiting: 7, error, ..FlushAnswer::default() },
-        }
-    }
-
-    fn mode_report(&self) -> Result<ModeReport, Problem> {
-        let state = self.0.lock().unwrap();
-        Ok(ModeReport::new(&Facts { mode: state.mode, tuning: state.tuning, ..Facts::default() }))
-    }
-
-    async fn switch_mode(&self, switch: Switch) -> Result<(), Problem> {
-        let mut state = self.0.lock().unwrap();
-        for (name, value) in &switch.set {
-            let tuned = state.tuning.with(name, value, &Origin::Request);
-            state.tuning = tuned.map_err(|error| Problem::bad_request(error.to_string()))?;
-        }
-        state.mode = switch.mode.unwrap_or(state.mode);
-        Ok(())
-    }
-
-    async fn endpoints(&self) -> Result<Vec<EndpointView>, Problem> {
-        let view = |endpoint: &Endpoint| EndpointView {
-            endpoint: endpoint.clone(),
-            health: EndpointHealth::default(),
-            state: IngestState::default(),
-            tunnels: 2,
-        };
-        Ok(self.0.lock().unwrap().endpoints.iter().map(view).collect())
-    }
-
-    async fn add_endpoint(&self, new: NewEndpoint) -> Result<EndpointId, ChangeError> {
-        let mut state = self.0.lock().unwrap();
-        if state.endpoints.iter().any(|endpoint| endpoint.name == new.name) {
-            return Err(ChangeError::Conflict(format!("the name `{}` is taken", new.name)));
-        }
-        let id = EndpointId(i32::try_from(state.endpoints.len()).unwrap() + 1);
-        let NewEndpoint { name, url, api_key, tls, log_events } = new;
-        state.endpoints.push(Endpoint { id, name, url, api_key, tls, paused: false, log_events, master_id: None });
-        Ok(id)
-    }
-
-    async fn change_endpoint(&self, name: &str, change: EndpointChange) -> Result<(), ChangeError> {
-        let mut state = self.0.lock().unwrap();
-        let endpoint = state.endpoints.iter_mut().find(|endpoint| endpoint.name == name);
-        let endpoint = endpoint.ok_or_else(|| ChangeError::NotFound(name.to_owned()))?;
-        endpoint.url = change.url.unwrap_or(endpoint.url.clone());
-        endpoint.api_key = change.api_key.unwrap_or(endpoint.api_key.clone());
-        endpoint.tls = change.tls.unwrap_or(endpoint.tls.clone());
-        endpoint.paused = change.paused.unwrap_or(endpoint.paused);
-        endpoint.log_events = change.log_events.unwrap_or(endpoint.log_events);
-        Ok(())
-    }
-
-    async fn remove_endpoint(&self, name: &str, purge: bool) -> Result<(), ChangeError> {
-        let mut state = self.0.lock().unwrap();
-        let place = state.endpoints.iter().position(|endpoint| endpoint.name == name);
-        state.endpoints.remove(place.ok_or_else(|| ChangeError::NotFound(name.to_owned()))?);
-        if purge {
-            state.purged.push(name.to_owned());
-        }
-        Ok(())
-    }
-
-    fn alerts(&self) -> AlertsState {
-        AlertsState::default()
-    }
-
-    async fn test_alerts(&self) -> Result<TestedChannels, Problem> {
-        Ok(Vec::new())
-    }
-
-    async fn live_since(&self, version: u64) -> Result<Delta, Problem> {
-        let config = Arc::new(InstanceConfig { alias: Redacted::from_store("web\u{1b}[31m"), ..InstanceConfig::default() });
-        let state = TunnelState { config, sample: Sample::default(), seen_at: Timestamp(0), last_event: EventId(1) };
-        let held = self.0.lock().unwrap();
-        let tunnels = held.endpoints.iter().flat_map(|endpoint| {
-            let key = |instance: &str| TunnelKey { endpoint: endpoint.id, instance: InstanceId::from(instance) };
-            ["aaaa0000", "bbbb0000"].map(|instance| (key(instance), state.clone(), None))
-        });
-        Ok(Delta {
-            version: version + 1,
-            endpoints: held.endpoints.iter().map(|endpoint| endpoint.id).collect(),
-            thinned: Vec::new(),
-            tunnels: tunnels.collect(),
-        })
-    }
+/// A recorder in memory. Each of its endpoints has two tunnels with the same alias, which tries to colour the terminal.
+pub fn fake() -> Fake {
+    let fake = Fake::default();
+    let config = InstanceConfig { alias: Redacted::from_store("web\u{1b}[31m"), ..InstanceConfig::default() };
+    fake.state().instances = vec!["aaaa0000", "bbbb0000"];
+    fake.state().tunnel.config = Arc::new(config);
+    fake.state().alerts = AlertsState::default();
+    fake
 }
 
 /// Serves a recorder on a port of its own, for the database `sqlite:tidegate.db` in `directory`, until the test ends. Gives
