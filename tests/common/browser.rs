@@ -163,6 +163,11 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}));
     }
 
+    /// Lets files that the page gives be saved in this folder.
+    pub fn download_to(&self, folder: &Path) {
+        self.devtools("Browser.setDownloadBehavior", &json!({"behavior": "allow", "downloadPath": folder}));
+    }
+
     /// Writes what the whole page shows to a PNG file.
     pub fn screenshot(&self, path: &Path) {
         let shot = self.devtools("Page.captureScreenshot", &json!({"format": "png", "captureBeyondViewport": true}));
@@ -194,7 +199,11 @@ impl Browser {
         assert_eq!(self.console(), Vec::<String>::new(), "something was written to the console");
         let requests = self.requests();
         assert!(requests.iter().any(|url| url.starts_with(&self.origin)), "the log of requests is empty: {requests:?}");
-        let elsewhere = |url: &&String| !url.starts_with(&format!("{}/", self.origin)) && !url.starts_with("data:");
+        let elsewhere = |url: &&String| {
+            !url.starts_with(&format!("{}/", self.origin))
+                && !url.starts_with("data:")
+                && !url.starts_with(&format!("blob:{}/", self.origin))
+        };
         assert_eq!(requests.iter().filter(elsewhere).collect::<Vec<_>>(), Vec::<&String>::new(), "a request left the origin");
     }
 

@@ -1,4 +1,5 @@
 //! A master that tells a given stream: its first part at once, the rest when asked to.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -20,7 +20,7 @@ export function route(hash) {
         const [endpoint, id] = parts;
         return { view: Tunnel, props: { endpoint, id }, scope: `${endpoint}/${id}`, title: `${endpoint}/${id}`, under: "tunnels" };
     }
-    if (view === "tunnels") return { view: Tunnels, props: {}, scope: "all", title: t("tunnels"), under: "tunnels" };
+    if (view === "tunnels") return { view: Tunnels, props: { status: parts[0] }, scope: "all", title: t("tunnels"), under: "tunnels" };
     if (view === "storage") return { view: Storage, props: {}, scope: "none", title: t("storage"), under: "storage" };
     return { view: Overview, props: {}, scope: "none", title: t("overview"), under: "" };
 }

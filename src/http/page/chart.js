@@ -65,9 +65,24 @@ function shadeGaps(plot, ground) {
     ctx.restore();
 }
 
+/** Marks the values of this second, where the chart ends. */
+function markNow(plot, series, colours) {
+    const { ctx } = plot;
+    ctx.save();
+    series.forEach(({ now, thin }, nth) => {
+        if (thin || (now ?? null) === null) return;
+        ctx.beginPath();
+        ctx.arc(plot.valToPos(plot.data[0].at(-1), "x", true), plot.valToPos(now, "y", true), 4 * devicePixelRatio, 0, 2 * Math.PI);
+        ctx.fillStyle = colours[nth];
+        ctx.fill();
+    });
+    ctx.restore();
+}
+
 /**
  * Props: `title` (`hidden`: for screen readers alone), `note` (beside it; `counts` says in a tooltip what it counts), `time`
- * (epoch seconds), `series` of `{ label, colour, values, fill, thin }`, `bands` (pairs of series between which to fill),
+ * (epoch seconds), `series` of `{ label, colour, values, fill, thin, now }` (`now`: the value of this second; the chart then goes on to
+ * this second and moves with it), `bands` (pairs of series between which to fill),
  * `format(value)`, `sync` (charts with the same one share the cursor), `whole` (values are whole numbers).
  */
 export class Chart extends Component {
@@ -84,7 +99,7 @@ export class Chart extends Component {
     }
 
     componentDidUpdate(before) {
-        if (before.time === this.props.time && this.language === lang()) return;
+        if (before.time === this.props.time && this.language === lang() && !this.isLive()) return;
         if (this.language === lang() && before.series.length === this.props.series.length) this.plot.setData(this.data());
         else this.draw();
     }
@@ -100,8 +115,16 @@ export class Chart extends Component {
         return Math.max(200, this.place.current.clientWidth);
     }
 
+    isLive() {
+        return this.props.series.some(({ now }) => now !== undefined);
+    }
+
     data() {
-        return [this.props.time, ...this.props.series.map((one) => one.values)];
+        const { time, series } = this.props;
+        const now = Date.now() / 1000;
+        // A step may begin later than now where the clocks differ.
+        if (!this.isLive() || !(now > time.at(-1))) return [time, ...series.map((one) => one.values)];
+        return [[...time, now], ...series.map((one) => [...one.values, one.now ?? null])];
     }
 
     draw() {
@@ -114,6 +137,7 @@ export class Chart extends Component {
         const { series, bands = [], format, sync, whole } = this.props;
         const of = (name) => colour(this.place.current, name);
         const [text, line, ground] = [of("muted"), of("line"), of("gap")];
+        const colours = series.map((one) => of(one.colour));
         const axis = { stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: "12px system-ui, sans-serif" };
         const shown = (value) => ((value ?? null) === null ? UNKNOWN : format(value));
         return {
@@ -139,7 +163,7 @@ export class Chart extends Component {
                 })),
             ],
             bands: bands.map((pair) => ({ series: pair, fill: faded(of(series[pair[0] - 1].colour), 0.18) })),
-            hooks: { drawClear: [(plot) => shadeGaps(plot, ground)] },
+            hooks: { drawClear: [(plot) => shadeGaps(plot, ground)], draw: [(plot) => markNow(plot, this.props.series, colours)] },
         };
     }
 

@@ -2,11 +2,12 @@
 import { h } from "./vendor/preact.mjs";
 import { get, query } from "./api.js";
 import { editEndpoint, pauseEndpoint, probeEndpoint, removeEndpoint, trustEndpoint } from "./dialogs.js";
-import { count, duration, rate } from "./format.js";
+import { count, duration, plain, rate } from "./format.js";
 import { t, word } from "./i18n.js";
-import { endpointChart } from "./traffic.js";
+import { fleet } from "./overview.js";
+import { endpointChart, Moved, SUMS_EVERY } from "./traffic.js";
 import { TunnelTable } from "./tunnels.js";
-import { Card, Flow, Heading, Loaded, mood, Name, Notice, Since, Status, tags, Tile, When } from "./ui.js";
+import { Card, Flow, Heading, Loaded, mood, Name, Notice, Since, Status, Statuses, tags, Tile, When } from "./ui.js";
 
 const { a, button, code, dd, div, dl, dt, p, table, tbody, td, th, thead, tr } = tags;
 
@@ -33,6 +34,13 @@ export function Gaps({ scope }) {
     return h(Card, { title: t("gaps") }, h(Loaded, { of: path, every: GAPS_EVERY, load: (signal) => get(path, signal), view }));
 }
 
+/** Sums of an endpoint's traffic: `{ periods, endpoint, moved }`, the last by instance. */
+const sums = (name) => async (signal) => {
+    const [whole, each] = await Promise.all(["endpoint", "tunnel"].map((by) => get(query("traffic", { by, endpoint: name }), signal)));
+    return { periods: whole.periods, endpoint: whole.rows[0], moved: new Map(each.rows.map((row) => [row.instance_id, row])) };
+};
+const NONE = { periods: null, endpoint: null, moved: new Map() };
+
 function tlsText({ tls, pin }) {
     return tls === "pin" ? `${t("tls.pin")}: ${pin ?? t("pin_next")}` : t(`tls.${tls}`);
 }
@@ -52,17 +60,18 @@ export function Endpoint({ state, name }) {
         endpoint.tls === "pin" && act(t("trust"), trustEndpoint),
         act(t("remove"), removeEndpoint, "danger"),
     ];
-    return [
-        h(Heading, { key: "head", above, aside }, h(Name, { text: name })),
-        endpoint.reason && h(Notice, { key: "reason", kind: mood(endpoint.status, endpoint.paused) === "bad" ? "bad" : "info" }, endpoint.reason),
+    const live = { rate_in: endpoint.rate_in, rate_out: endpoint.rate_out };
+    const view = (traffic) => [
+        endpoint.reason && h(Notice, { key: "reason", kind: mood(endpoint.status, endpoint.paused) === "bad" ? "bad" : "info" }, plain(endpoint.reason)),
         div({ key: "tiles", class: "tiles" },
             h(Tile, { label: t("status"), note: [t("for"), " ", h(Since, { time: endpoint.since })] }, h(Status, endpoint)),
             h(Tile, { label: t("traffic_now") }, h(Flow, { received: rate(endpoint.rate_in), sent: rate(endpoint.rate_out) })),
-            h(Tile, { label: t("tunnels") }, count(endpoint.tunnels)),
-            h(Tile, { label: t("version") }, h(Name, { text: endpoint.version }))),
-        div({ key: "chart" }, endpointChart(name)),
+            h(Tile, { label: t("tunnels"), note: h(Statuses, { counts: Object.entries(fleet([endpoint]).tunnels) }) }, count(endpoint.tunnels)),
+            h(Tile, { label: t("version") }, h(Name, { text: endpoint.version })),
+            h(Moved, { row: traffic.endpoint, periods: traffic.periods })),
+        div({ key: "chart" }, endpointChart(name, live)),
         h(Card, { key: "tunnels", title: t("tunnels") },
-            h(TunnelTable, { id: "endpoint-tunnels", rows, empty: p({ class: "muted nothing" }, t(state.loaded ? "no_tunnels" : "loading")) })),
+            h(TunnelTable, { id: "endpoint-tunnels", rows, moved: traffic.moved, empty: p({ class: "muted nothing" }, t(state.loaded ? "no_tunnels" : "loading")) })),
         div({ key: "more", class: "columns" },
             h(Card, { title: t("details") }, h(Facts, {
                 facts: [
@@ -77,5 +86,9 @@ export function Endpoint({ state, name }) {
                 ],
             })),
             h(Gaps, { scope: { endpoint: name } })),
+    ];
+    return [
+        h(Heading, { key: "head", above, aside }, h(Name, { text: name })),
+        h(Loaded, { key: `traffic ${name}`, of: name, every: SUMS_EVERY, optional: true, load: sums(name), view: (traffic) => view(traffic ?? NONE) }),
     ];
 }

@@ -13,6 +13,9 @@ function formatter(kind, options) {
 /** What is not known. */
 export const UNKNOWN = "–";
 
+/** Text of somebody else without control characters: what is copied from here must not colour a terminal. */
+export const plain = (text) => text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "\ufffd");
+
 /** A count: 12,345. */
 export function count(value) {
     return value === null || value === undefined ? UNKNOWN : formatter(Intl.NumberFormat, {}).format(value);

@@ -6,7 +6,7 @@ import { bytes, count, decimal, duration, millis } from "./format.js";
 import { t, word } from "./i18n.js";
 import { Card, Dialog, Loaded, Notice, showDialog, Since, tags, toast } from "./ui.js";
 
-const { button, div, li, p, table, tbody, td, th, thead, tr, ul } = tags;
+const { button, code, div, input, label, li, p, span, table, tbody, td, th, thead, tr, ul } = tags;
 
 const EVERY = 10_000;
 const MODES = ["realtime", "dual", "batched"];
@@ -28,6 +28,40 @@ class SwitchDialog extends Component {
     }
 }
 
+/** Changes a key while the recorder runs. What is wrong with a value the recorder says. */
+class SettingDialog extends Component {
+    constructor(props) {
+        super(props);
+        this.state = { value: props.setting.value };
+    }
+
+    async submit() {
+        const { name, done } = this.props;
+        await api("POST", "mode", { set: { [name]: this.state.value.trim() } });
+        toast(t("setting_changed", { name }));
+        done();
+    }
+
+    render({ name, setting, close }, { value }) {
+        const hint = t(setting.kept ? "setting_kept_hint" : "setting_hint");
+        return h(Dialog, { title: name, action: t("save"), close, submit: () => this.submit() },
+            p(null, t(`setting.${name}`)),
+            label({ class: "field" }, span({ class: "field-title" }, t("value")),
+                input({ name: "value", value, autofocus: true, autocomplete: "off", spellcheck: false, oninput: (event) => this.setState({ value: event.target.value }) }),
+                span({ class: "hint" }, hint)));
+    }
+}
+
+/** The keys that may change while the recorder runs. */
+function Settings({ settings, reload }) {
+    return div({ class: "scroll" }, table({ class: "plain", id: "settings" },
+        thead(null, tr(null, th(null, t("setting")), th(null, t("value")), th(null, span({ class: "sr" }, t("edit"))))),
+        tbody(null, Object.entries(settings).map(([name, setting]) => tr({ key: name },
+            td({ title: word("setting", name) }, code(null, name)),
+            td(null, setting.value, setting.kept && [" ", span({ class: "tag" }, t("set_here"))]),
+            td({ class: "number" }, button({ class: "bare quiet", "aria-label": `${t("edit")} ${name}`, onclick: () => showDialog(SettingDialog, { name, setting, done: reload }) }, t("edit"))))))));
+}
+
 function Costs({ modes }) {
     if (modes.length === 0) return null;
     const head = (text) => th({ class: "number" }, text);
@@ -44,7 +78,7 @@ function Costs({ modes }) {
 }
 
 function Report({ report, reload }) {
-    const { mode, since, not_kept: notKept, modes, comparison, safe_to_switch: verdict } = report;
+    const { mode, since, not_kept: notKept, modes, settings, comparison, safe_to_switch: verdict } = report;
     const change = (one) => () => showDialog(SwitchDialog, { mode: one, verdict, done: reload });
     const aside = div({ class: "segments", role: "group", "aria-label": t("mode") }, MODES.map((one) =>
         button({ key: one, class: "segment", "aria-pressed": String(one === mode), disabled: one === mode, onclick: change(one) }, word("mode", one))));
@@ -58,7 +92,8 @@ function Report({ report, reload }) {
                 [t("safe_to_switch"), mode === "batched" ? null : verdict.safe ? t("yes") : verdict.reasons.join("; ")],
             ],
         }),
-        h(Costs, { modes }));
+        h(Costs, { modes }),
+        h(Settings, { settings, reload }));
 }
 
 /** The card. */

@@ -1,19 +1,19 @@
 // The fleet at a glance.
 import { h } from "./vendor/preact.mjs";
 import { get } from "./api.js";
-import { fleetChart } from "./traffic.js";
+import { chosenPeriod, fleetChart, Moved, PeriodChoice, periodColumns, SUMS_EVERY } from "./traffic.js";
 import { addEndpoint } from "./dialogs.js";
-import { bytes, count, duration, percent, rate, sum } from "./format.js";
+import { count, duration, percent, plain, rate, sum } from "./format.js";
 import { t, word } from "./i18n.js";
 import { natural, Table } from "./table.js";
-import { tunnelHref } from "./tunnels.js";
-import { Card, Flow, Heading, Icon, Loaded, mood, Name, Since, Status, tags, Tile } from "./ui.js";
+import { isHeard } from "./state.js";
+import { tunnelHref, tunnelsHref } from "./tunnels.js";
+import { Card, Flow, Heading, Icon, Loaded, mood, Name, Since, Status, Statuses, tags, Tile } from "./ui.js";
 
 const { a, button, code, div, h2, li, ol, p, span, ul } = tags;
 
 /** Endpoints that are named one by one before the rest is counted. */
 const NAMED_MAX = 6;
-const TRAFFIC_EVERY = 60_000;
 
 /** Where an endpoint is shown. */
 export const endpointHref = (name) => `#/endpoint/${encodeURIComponent(name)}`;
@@ -53,32 +53,49 @@ function Attention({ state }) {
     return h(Card, { title: t("needs_attention"), class: "attention" },
         ul(null, items.map(({ kind, text, detail, href }, index) =>
             li({ key: index, class: kind }, span({ class: `dot ${kind}`, "aria-hidden": "true" }),
-                div(null, href ? a({ href }, text) : span({ class: "strong" }, text), detail && div({ class: "muted clamp", dir: "auto" }, detail))))));
+                div(null, href ? a({ href }, text) : span({ class: "strong" }, text), detail && div({ class: "muted clamp", dir: "auto" }, plain(detail)))))));
 }
 
-function Tiles({ state, fleet }) {
+/** Endpoints by status, and all their tunnels by status: a master that is away does not tell how its tunnels are. */
+export function fleet(endpoints) {
+    const masters = { OFFLINE: 0, FAIL: 0, DISCONNECT: 0, ONLINE: 0, paused: 0 };
+    const tunnels = { error: 0, running: 0, stopped: 0, unknown: 0 };
+    for (const endpoint of endpoints) {
+        const status = endpoint.paused ? "paused" : endpoint.status;
+        masters[status] = (masters[status] ?? 0) + 1;
+        const { running, stopped, error, other } = endpoint.tunnel_statuses;
+        if (isHeard(endpoint)) {
+            tunnels.running += running;
+            tunnels.stopped += stopped;
+            tunnels.error += error;
+            tunnels.unknown += other;
+        } else {
+            tunnels.unknown += running + stopped + error + other;
+        }
+    }
+    return { masters, tunnels };
+}
+
+function Tiles({ state, traffic }) {
     const endpoints = [...state.endpoints.values()];
     const { optimized_storage: storage } = state.stats;
-    const active = endpoints.filter((endpoint) => !endpoint.paused);
-    const online = active.filter((endpoint) => mood(endpoint.status) === "good").length;
-    const paused = endpoints.length - active.length;
-    const flow = (received, sent) => h(Flow, { received, sent });
+    const { masters, tunnels } = fleet(endpoints);
     const left = storage.next_boundary && (new Date(storage.next_boundary) - Date.now()) / 1000;
     return div({ class: "tiles" },
-        h(Tile, { label: t("endpoints_online"), note: paused > 0 && t("and_paused", { count: count(paused) }) },
-            count(online), span({ class: "of" }, ` / ${count(active.length)}`)),
-        h(Tile, { label: t("tunnels"), href: "#/tunnels" }, count(sum(endpoints.map((endpoint) => endpoint.tunnels)) ?? 0)),
-        h(Tile, { label: t("traffic_now") },
-            flow(rate(sum(endpoints.map((endpoint) => endpoint.rate_in))), rate(sum(endpoints.map((endpoint) => endpoint.rate_out))))),
-        h(Tile, { label: t("traffic_today") }, flow(bytes(fleet?.today.in), bytes(fleet?.today.out))),
+        h(Tile, { label: t("endpoints"), note: h(Statuses, { counts: Object.entries(masters) }) }, count(endpoints.length)),
+        h(Tile, { label: t("tunnels"), note: h(Statuses, { counts: Object.entries(tunnels).map(([status, number]) => [status, number, tunnelsHref(status)]) }) },
+            a({ href: "#/tunnels" }, count(sum(Object.values(tunnels))))),
+        h(Tile, { label: t("traffic_now") }, h(Flow, {
+            received: rate(sum(endpoints.map((endpoint) => endpoint.rate_in))), sent: rate(sum(endpoints.map((endpoint) => endpoint.rate_out))),
+        })),
         h(Tile, { label: t("buffer"), href: "#/storage", note: left !== null && t("flush_in", { time: duration(left, 1) }) },
-            count(storage.buffer_size), span({ class: "of" }, ` / ${count(storage.max_buffer_size)}`)));
+            count(storage.buffer_size), span({ class: "of" }, ` / ${count(storage.max_buffer_size)}`)),
+        h(Moved, { row: traffic?.fleet, periods: traffic?.periods }));
 }
 
 const SEVERITY = { bad: 0, busy: 1, good: 2, off: 3 };
 
-function columns(today) {
-    const of = (name, direction) => today.get(name)?.today[direction];
+function columns(moved) {
     return [
         {
             id: "name", title: t("endpoint"), class: "main", sort: (row) => natural(row.name),
@@ -94,8 +111,7 @@ function columns(today) {
         { id: "now", title: t("now_head"), class: "number phone", sort: (row) => sum([row.rate_in, row.rate_out]), descending: true, cell: (row) => h(Flow, { received: rate(row.rate_in), sent: rate(row.rate_out) }) },
         { id: "in", title: `↓ ${t("now_short")}`, class: "number narrow", sort: (row) => row.rate_in, descending: true, cell: (row) => rate(row.rate_in) },
         { id: "out", title: `↑ ${t("now_short")}`, class: "number narrow", sort: (row) => row.rate_out, descending: true, cell: (row) => rate(row.rate_out) },
-        { id: "today_in", title: `↓ ${t("today")}`, class: "number wide", sort: (row) => of(row.name, "in"), descending: true, cell: (row) => bytes(of(row.name, "in")) },
-        { id: "today_out", title: `↑ ${t("today")}`, class: "number wide", sort: (row) => of(row.name, "out"), descending: true, cell: (row) => bytes(of(row.name, "out")) },
+        ...periodColumns((row) => moved.get(row.name)),
         { id: "version", title: t("version"), class: "wider", sort: (row) => row.version && natural(row.version), cell: (row) => h(Name, { text: row.version }) },
     ];
 }
@@ -113,8 +129,8 @@ function Welcome() {
 }
 
 const load = async (signal) => {
-    const [fleet, endpoints] = await Promise.all([get("traffic?by=fleet", signal), get("traffic?by=endpoint", signal)]);
-    return { fleet: fleet.rows[0], today: new Map(endpoints.rows.map((row) => [row.endpoint, row])) };
+    const [all, endpoints] = await Promise.all([get("traffic?by=fleet", signal), get("traffic?by=endpoint", signal)]);
+    return { fleet: all.rows[0], periods: all.periods, moved: new Map(endpoints.rows.map((row) => [row.endpoint, row])) };
 };
 
 /** The view. */
@@ -126,14 +142,15 @@ export function Overview({ state }) {
     return [
         h(Heading, { key: "head", aside }, t("overview")),
         h(Loaded, {
-            key: "all", of: "traffic", every: TRAFFIC_EVERY, optional: true, load,
+            key: "all", of: "traffic", every: SUMS_EVERY, optional: true, load,
             view: (traffic) => [
-                h(Tiles, { state, fleet: traffic?.fleet }),
+                h(Tiles, { state, traffic }),
                 h(Attention, { state }),
-                fleetChart(),
+                fleetChart({ rate_in: sum(rows.map((row) => row.rate_in)), rate_out: sum(rows.map((row) => row.rate_out)) }),
                 h(Card, { title: t("endpoints") },
                     h(Table, {
-                        id: "endpoints", label: t("endpoints"), rows, rowKey: (row) => row.name, columns: columns(traffic?.today ?? new Map()), order: "status",
+                        id: "endpoints", label: t("endpoints"), rows, rowKey: (row) => row.name, columns: columns(traffic?.moved ?? new Map()), order: "status",
+                        filters: div({ class: "filters" }, h(PeriodChoice)), filtered: chosenPeriod(),
                         text: (row) => `${row.name} ${row.url} ${row.version ?? ""} ${row.status} ${row.reason} ${word("status", row.status)}`,
                     })),
             ],

@@ -48,6 +48,12 @@ export function touch() {
     listeners.forEach((listener) => listener());
 }
 
+/** Whether a master's stream is open: only then is known how its tunnels are. */
+export const isHeard = (endpoint) => endpoint !== undefined && !endpoint.paused && endpoint.status === "ONLINE";
+
+/** The status of a tunnel now: what its master told last, or `unknown` while the master is away. */
+export const standing = (tunnel) => (isHeard(state.endpoints.get(tunnel.endpoint)) ? tunnel.status || "unknown" : "unknown");
+
 /** The key of a tunnel in `state.tunnels`. */
 export const tunnelKey = (endpoint, id) => `${endpoint}/${id}`;
 

@@ -69,7 +69,7 @@ function Buffer({ state }) {
                     [t("oldest_event"), waits && t("waits_since", { time: waits })],
                     [t("size"), bytes(storage.buffer_bytes)],
                     [t("batches_waiting"), count(storage.waiting_batches)],
-                    [t("commit_time"), storage.flush_ms.mean === null ? null : t("mean_and_p99", { mean: millis(storage.flush_ms.mean), p99: millis(storage.flush_ms.p99) })],
+                    [t("flush_time"), storage.flush_ms.mean === null ? null : span({ title: t("flush_time_hint") }, t("mean_and_p99", { mean: millis(storage.flush_ms.mean), p99: millis(storage.flush_ms.p99) }))],
                     [t("flushes_by_cause"), Object.entries(storage.flushes).filter(([, n]) => n > 0).map(([cause, n]) => `${word("cause", cause)} ${count(n)}`).join(", ")],
                     [t("updates_per_transaction"), storage.updates_per_transaction === null ? null : count(Math.round(storage.updates_per_transaction * 10) / 10)],
                     [t("rows_written"), count(storage.rows_written)],
@@ -83,7 +83,7 @@ function FlushTable({ flushes }) {
     if (flushes.length === 0) return p({ class: "muted nothing" }, t("none_yet"));
     const longest = Math.max(...flushes.map((flush) => flush.duration_us));
     return div({ class: "scroll tall", tabindex: 0, role: "group", "aria-label": t("flushes") }, table({ class: "plain" },
-        thead(null, tr(null, th(null, t("when")), th(null, t("cause")), th({ class: "number" }, t("rows")), th({ class: "number" }, t("took")), th({ class: "wide", "aria-hidden": "true" }))),
+        thead(null, tr(null, th(null, t("when")), th(null, t("cause")), th({ class: "number" }, t("rows")), th({ class: "number", title: t("in_transaction_hint") }, t("in_transaction")), th({ class: "wide", "aria-hidden": "true" }))),
         tbody(null, flushes.map((flush) => tr({ key: flush.id },
             td(null, h(When, { time: flush.cut_at })),
             td(null, span({ class: `tag ${flush.cause}` }, word("cause", flush.cause))),

@@ -3,12 +3,13 @@ import { Component, h } from "./vendor/preact.mjs";
 import { ansi } from "./ansi.js";
 import { get, query } from "./api.js";
 import { Facts, Gaps } from "./endpoint.js";
-import { bytes, clock, count, day, exact, millis, rate } from "./format.js";
+import { bytes, clock, count, day, exact, millis, plain, rate } from "./format.js";
 import { t, word } from "./i18n.js";
 import { endpointHref } from "./overview.js";
-import { tunnelCharts } from "./traffic.js";
+import { isHeard, standing } from "./state.js";
+import { Moved, SUMS_EVERY, tunnelCharts } from "./traffic.js";
 import { connections, received, sent } from "./tunnels.js";
-import { Card, Flow, Heading, Name, Notice, Status, tags, Tile, When } from "./ui.js";
+import { Card, Flow, Heading, Loaded, Name, Notice, Status, tags, Tile, When } from "./ui.js";
 
 const { a, button, code, div, li, ol, option, p, select, span, time: timeTag } = tags;
 
@@ -29,7 +30,7 @@ function told(event) {
         said.push(span({ key: "bytes", class: "muted" }, `↓ ${bytes(event.tcp_rx + event.udp_rx)} ↑ ${bytes(event.tcp_tx + event.udp_tx)}`));
     }
     if ((event.ping ?? null) !== null) said.push(span({ key: "ping", class: "muted" }, millis(event.ping)));
-    if (event.detail) said.push(code({ key: "detail", class: "detail", dir: "auto" }, typeof event.detail === "string" ? event.detail : JSON.stringify(event.detail)));
+    if (event.detail) said.push(code({ key: "detail", class: "detail", dir: "auto" }, plain(typeof event.detail === "string" ? event.detail : JSON.stringify(event.detail))));
     return said;
 }
 
@@ -112,31 +113,42 @@ function merged(events, next, page, cursor) {
     return { events: [...page.events, ...events.filter((event) => !fresh.has(event.id))], next: next ?? page.next, error: null };
 }
 
+/** Sums of a tunnel's traffic. Its row is among those of its endpoint. */
+const sums = (endpoint, id) => async (signal) => {
+    const { periods, rows } = await get(query("traffic", { by: "tunnel", endpoint }), signal);
+    return { periods, row: rows.find((row) => row.instance_id === id) };
+};
+
 /** The view. */
 export function Tunnel({ state, endpoint, id }) {
     const tunnel = state.tunnels.get(`${endpoint}/${id}`);
     const above = [a({ href: "#/" }, t("overview")), " / ", a({ href: endpointHref(endpoint) }, h(Name, { text: endpoint }))];
     const title = h(Name, { text: tunnel?.alias || id });
     const scope = { tunnel: `${endpoint}/${id}` };
+    const now = tunnel && standing(tunnel);
+    const { rate_in, rate_out, ping, pool, tcps, udps } = tunnel ?? {};
+    const live = isHeard(state.endpoints.get(endpoint)) && tunnel ? { rate_in, rate_out, ping, pool, tcps, udps } : {};
     return [
         h(Heading, { key: "head", above }, title),
-        tunnel ? [
-            div({ key: "tiles", class: "tiles" },
-                h(Tile, { label: t("status"), note: word("type", tunnel.type) }, h(Status, tunnel)),
+        tunnel ? h(Loaded, {
+            key: "tiles", of: scope.tunnel, every: SUMS_EVERY, optional: true, load: sums(endpoint, id),
+            view: (traffic) => div({ class: "tiles" },
+                h(Tile, { label: t("status"), note: [word("type", tunnel.type), now !== tunnel.status && ` · ${t("told_last", { status: word("status", tunnel.status) })}`] }, h(Status, { status: now })),
                 h(Tile, { label: t("traffic_now") }, h(Flow, { received: rate(tunnel.rate_in), sent: rate(tunnel.rate_out) })),
                 h(Tile, { label: t("ping") }, millis(tunnel.ping)),
                 h(Tile, { label: t("pool") }, count(tunnel.pool)),
                 h(Tile, { label: t("connections"), note: `TCP ${count(tunnel.tcps)} · UDP ${count(tunnel.udps)}` }, count(connections(tunnel))),
-                h(Tile, { label: t("traffic_total") }, h(Flow, { received: bytes(received(tunnel)), sent: bytes(sent(tunnel)) }))),
-        ] : p({ key: "none", class: "muted" }, t(state.loaded ? "no_such_tunnel" : "loading")),
-        tunnelCharts(endpoint, id),
+                h(Tile, { label: t("traffic_total") }, h(Flow, { received: bytes(received(tunnel)), sent: bytes(sent(tunnel)) })),
+                h(Moved, { row: traffic?.row, periods: traffic?.periods })),
+        }) : p({ key: "none", class: "muted" }, t(state.loaded ? "no_such_tunnel" : "loading")),
+        tunnelCharts(endpoint, id, live),
         h(Events, { key: `events ${endpoint}/${id}`, tunnel: scope.tunnel }),
         div({ key: "more", class: "columns" },
             tunnel && h(Card, { title: t("details") }, h(Facts, {
                 facts: [
                     [t("instance_id"), code(null, h(Name, { text: tunnel.instance_id }))],
                     [t("alias"), tunnel.alias && h(Name, { text: tunnel.alias })],
-                    [t("command"), code({ class: "break", dir: "auto" }, tunnel.url)],
+                    [t("command"), code({ class: "break", dir: "auto" }, plain(tunnel.url))],
                     [t("tcp"), h(Flow, { received: bytes(tunnel.tcp_rx), sent: bytes(tunnel.tcp_tx) })],
                     [t("udp"), h(Flow, { received: bytes(tunnel.udp_rx), sent: bytes(tunnel.udp_tx) })],
                     [t("last_event"), h(When, { time: tunnel.last_event_time })],

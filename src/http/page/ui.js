@@ -1,20 +1,22 @@
 // Small pieces that every view uses. Texts become text nodes; nothing here takes markup.
 import { Component, createRef, h } from "./vendor/preact.mjs";
-import { ago, duration, exact, UNKNOWN } from "./format.js";
+import { ago, count, duration, exact, plain, UNKNOWN } from "./format.js";
 import { t, word } from "./i18n.js";
 import { touch } from "./state.js";
 
 /** `const { div } = tags; div({ class: "x" }, "text")`. */
 export const tags = new Proxy({}, { get: (_, name) => (props, ...children) => h(name, props, ...children) });
 
-const { a, bdi, button, dialog, div, form, h1, h2, p, section, span, svg, path, time: timeTag } = tags;
+const { a, bdi, button, dialog, div, form, h1, h2, li, p, section, span, svg, path, time: timeTag, ul } = tags;
 
 /** Longest text in a tooltip. */
 const TITLE_MAX = 300;
 
 /** A name that somebody else chose: set apart from the text around it, so that its writing direction stays its own. */
 export function Name({ text, none = UNKNOWN }) {
-    return text ? bdi({ class: "name", title: text.slice(0, TITLE_MAX) }, text) : span({ class: "muted" }, none);
+    if (!text) return span({ class: "muted" }, none);
+    const shown = plain(text);
+    return bdi({ class: "name", title: shown.slice(0, TITLE_MAX) }, shown);
 }
 
 /** A time in the past, told from now; the exact one on hover. */
@@ -36,7 +38,7 @@ const BAD = ["FAIL", "DISCONNECT", "OFFLINE", "error"];
 
 /** `good`, `bad`, `off` or `busy`. */
 export function mood(status, paused = false) {
-    if (paused) return "off";
+    if (paused || status === "unknown") return "off";
     return GOOD.includes(status) ? "good" : BAD.includes(status) ? "bad" : status === "stopped" ? "off" : "busy";
 }
 
@@ -44,6 +46,14 @@ export function mood(status, paused = false) {
 export function Status({ status, paused = false }) {
     const said = paused ? t("status.paused") : word("status", status);
     return span({ class: `status ${mood(status, paused)}` }, span({ class: "dot", "aria-hidden": "true" }), said);
+}
+
+/** How many there are of each status, as `[status, number, href]`; none of a kind is not told. */
+export function Statuses({ group = "status", counts }) {
+    return ul({ class: "statuses" }, counts.filter(([, number]) => number > 0).map(([status, number, href]) => {
+        const text = [span({ class: `dot ${mood(status, status === "paused")}`, "aria-hidden": "true" }), `${count(number)} ${word(group, status)}`];
+        return li({ key: status }, href ? a({ href }, text) : span(null, text));
+    }));
 }
 
 /** A number with its name. */
@@ -89,6 +99,15 @@ const ICONS = {
 /** A picture that says nothing which the text beside it does not. */
 export function Icon({ name }) {
     return svg({ viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" }, path({ d: ICONS[name] }));
+}
+
+/** Gives the reader a file that is made here. */
+export function save(name, type, text) {
+    const href = URL.createObjectURL(new Blob([text], { type }));
+    const link = Object.assign(document.createElement("a"), { href, download: name });
+    link.click();
+    // The browser has taken it when the click is over.
+    setTimeout(() => URL.revokeObjectURL(href));
 }
 
 let opened = null;
