@@ -49,7 +49,7 @@ impl Transport for NoMasters {
 fn endpoint(name: &str) -> NewEndpoint {
     NewEndpoint {
         name: name.to_owned(),
-        url: "http://127.0.0.1:1".parse().unwrap(),
+        url: format!("http://127.0.0.1:1/{name}").parse().unwrap(),
         api_key: ApiKey::new("key"),
         tls: TlsPolicy::Verify,
         log_events: None,

@@ -166,6 +166,10 @@ impl<'a> Place<'a> {
             }
             Self::Database { config, why } => {
                 let mut store = open(config, why)?;
+                let known = store.load()?.endpoints;
+                if let Some(twin) = known.iter().find(|(other, _)| other.url == new.url && other.name != new.name) {
+                    return Err(Failure::usage(format!("{} is followed already, as endpoint `{}`", new.url, twin.0.name)));
+                }
                 store.add_endpoint(new, SystemClock.wall()).map_err(change_failed)?;
                 stored(store.as_mut(), &new.name).map(|endpoint| document(&endpoint))
             }

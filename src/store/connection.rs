@@ -277,7 +277,11 @@ const POSTGRES_FATAL: [(&str, &str); 14] = [
     ("password authentication failed", "check user and password in database.url"),
     ("no password supplied", "put the password into database.url or into ~/.pgpass"),
     ("authentication failed", "check user and password in database.url"),
-    ("no pg_hba.conf entry", "allow this host and user in the server's pg_hba.conf"),
+    (
+        "no pg_hba.conf entry",
+        "allow this host and user in the server's pg_hba.conf; if it takes them with TLS only, build with `--features postgres-tls` and \
+         add `?sslmode=require`",
+    ),
     ("does not exist", "create it, or correct database.url"),
     ("permission denied", "grant the user rights on the database and its schema `public`"),
     ("must be owner of", "let the user own tidegate's tables"),

@@ -83,12 +83,19 @@ impl EndpointsActor {
         }
     }
 
-    fn may_be_new(&self, name: &str) -> Result<(), ChangeError> {
+    fn may_be_new(&self, NewEndpoint { name, url, .. }: &NewEndpoint) -> Result<(), ChangeError> {
         if self.stopping {
             return Err(stopping());
         }
-        if self.followed.values().any(|followed| followed.endpoint.name == name) {
+        let mut others = self.followed.values().map(|followed| &followed.endpoint);
+        if others.clone().any(|other| other.name == *name) {
             return Err(ChangeError::Conflict(format!("an endpoint named `{name}` exists already")));
+        }
+        // A master that tells no id, or cannot be asked now, has its address. Captures share one.
+        if self.setup.keep_what_masters_tell
+            && let Some(twin) = others.find(|other| other.url == *url)
+        {
+            return Err(ChangeError::Conflict(format!("{url} is followed already, as endpoint `{}`", twin.name)));
         }
         valid_name(name).map_err(|error| ChangeError::Conflict(error.to_string()))
     }
@@ -137,7 +144,7 @@ impl Handler<Add> for EndpointsActor {
 
     /// Asks the master who it is, beside everything else: one that hangs holds up nobody.
     fn handle(&mut self, Add(new): Add, ctx: &mut Self::Context) -> Self::Result {
-        if let Err(refused) = self.may_be_new(&new.name) {
+        if let Err(refused) = self.may_be_new(&new) {
             return Box::pin(async { Err(refused) });
         }
         let (me, transport) = (ctx.address(), self.setup.transport.clone());
@@ -166,7 +173,7 @@ impl Handler<AddIdentified> for EndpointsActor {
         let twin = master_id.as_deref().and_then(|master_id| self.twin_of(EndpointId::default(), master_id));
         let refused = match twin {
             Some(twin) => Err(ChangeError::Conflict(format!("this master is followed already, as endpoint `{twin}`"))),
-            None => self.may_be_new(&new.name),
+            None => self.may_be_new(&new),
         };
         let add = self.setup.add.clone();
         let stored = async move {
