@@ -466,6 +466,8 @@ fn every_view_fits_at_three_sizes_in_both_languages_and_themes() {
                 let cut = "return [...document.querySelectorAll('button, h1, h2, dt')].filter((one) => one.offsetParent && \
                     getComputedStyle(one).overflowX === 'hidden' && one.scrollWidth > one.clientWidth + 1).map((one) => one.textContent)";
                 assert_eq!(browser.run(cut), json!([]), "{what}");
+                let narrow = "return [...document.querySelectorAll('th.main')].filter((one) => one.offsetWidth < 100).map((one) => one.offsetWidth)";
+                assert_eq!(browser.run(narrow), json!([]), "{what}: no room for names");
             }
         }
     }

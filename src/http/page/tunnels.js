@@ -44,9 +44,11 @@ function columns(withEndpoint, moved) {
         number("ping", t("ping"), (row) => row.ping, millis, "narrow"),
         number("pool", t("pool"), (row) => row.pool, count, "wide"),
         number("connections", t("connections"), connections, count, "wide"),
-        ...(moved ? periodColumns((row) => moved.get(row.instance_id)) : []),
-        number("received", `↓ ${t("total")}`, received, bytes, "wider"),
-        number("sent", `↑ ${t("total")}`, sent, bytes, "wider"),
+        // One or the other: with both there is no room for names.
+        ...(moved ? periodColumns((row) => moved.get(row.instance_id)) : [
+            number("received", `↓ ${t("total")}`, received, bytes, "wider"),
+            number("sent", `↑ ${t("total")}`, sent, bytes, "wider"),
+        ]),
     ];
 }
 
