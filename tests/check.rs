@@ -44,18 +44,60 @@ fn damage_of_the_journal_is_told_with_file_and_exit_code() {
     assert!(report["journal"]["damage"][0]["file"].as_str().unwrap().contains("0007-0000abcd"), "{report:#}");
 }
 
-#[test]
-fn damage_of_the_database_is_told_and_nothing_is_changed() {
+/// Overwrites pages of the database and checks it: the finding, exit code 1 and what to do, and nothing is changed. With a backup
+/// that was made before, what is advised mends it.
+fn check_with_noise(place: impl Fn(usize) -> std::ops::Range<usize>) -> String {
     let directory = recorded();
+    let backup = tidegate(directory.path(), &["backup", "good.db"]);
+    assert_eq!(backup.status.code(), Some(0), "{}", text(&backup));
     let database = directory.path().join("tidegate.db");
     let mut bytes = std::fs::read(&database).unwrap();
-    // The second page on holds tables and indexes; noise in the middle of the file hits some of them.
-    let middle = bytes.len() / 2;
-    bytes[middle..middle + 3_000].fill(0xa5);
+    let place = place(bytes.len());
+    bytes[place].fill(0xa5);
     std::fs::write(&database, &bytes).unwrap();
-    let checked = tidegate(directory.path(), &["check"]);
-    assert!(matches!(checked.status.code(), Some(1 | 4)), "{}", text(&checked));
+    for arguments in [&["check"][..], &["check", "--history", "--json"]] {
+        let checked = tidegate(directory.path(), arguments);
+        let told = text(&checked);
+        assert_eq!(checked.status.code(), Some(1), "{told}");
+        assert!(told.contains("tidegate restore BACKUP --force") && told.contains("tidegate.db"), "{told}");
+        assert!(!told.contains("run `tidegate check`") && !told.contains('\u{fffd}'), "{told}");
+    }
     assert_eq!(std::fs::read(&database).unwrap(), bytes);
+    let told = text(&tidegate(directory.path(), &["check"]));
+    let restored = tidegate(directory.path(), &["restore", "good.db", "--force"]);
+    assert_eq!(restored.status.code(), Some(0), "{}", text(&restored));
+    assert_eq!(tidegate(directory.path(), &["check"]).status.code(), Some(0));
+    told
+}
+
+#[test]
+fn a_database_with_noise_in_its_middle_is_damage_and_what_sqlite_finds_is_told_line_by_line() {
+    let told = check_with_noise(|length| length / 2..length / 2 + 3_000);
+    assert!(told.contains("integrity check: ") || told.contains("malformed"), "{told}");
+}
+
+#[test]
+fn a_database_of_which_all_but_the_first_page_is_noise_is_damage_and_no_failure() {
+    let told = check_with_noise(|length| 4_096..length);
+    assert!(told.contains("malformed") || told.contains("integrity check: "), "{told}");
+}
+
+#[test]
+fn a_database_whose_schema_or_first_bytes_are_noise_is_damage_and_no_failure() {
+    let told = check_with_noise(|_| 100..4_096);
+    assert!(told.contains("malformed"), "{told}");
+    let told = check_with_noise(|_| 0..4_096);
+    assert!(told.contains("not a database"), "{told}");
+}
+
+#[test]
+fn a_database_that_was_cut_off_is_damage_and_no_failure() {
+    let directory = recorded();
+    let database = directory.path().join("tidegate.db");
+    let bytes = std::fs::read(&database).unwrap();
+    std::fs::write(&database, &bytes[..bytes.len() / 2]).unwrap();
+    let checked = tidegate(directory.path(), &["check"]);
+    assert_eq!(checked.status.code(), Some(1), "{}", text(&checked));
 }
 
 #[test]

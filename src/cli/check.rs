@@ -11,7 +11,7 @@ use crate::blocking::Blocking;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::journal::{CheckReport, JournalError, RealDisk, Recorder, verify};
-use crate::store::{DatabaseReport, HistoryReport, ReadConnection};
+use crate::store::{DatabaseReport, HistoryReport, check_database};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -65,9 +65,7 @@ impl Check {
                     None
                 }
             };
-            let mut connection = ReadConnection::open(&url)?;
-            let database = connection.check(SystemClock.wall())?;
-            let history = with_history.then(|| connection.check_history()).transpose()?;
+            let (database, history) = check_database(&url, SystemClock.wall(), with_history)?;
             Ok::<_, CheckError>((journal, database, history))
         });
         let (journal, mut database, history) = output::patiently("checking journal and database", work).await?;

@@ -5,13 +5,17 @@ use diesel::sql_types::Text;
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 use serde::Serialize;
 
-use super::connection::{Connection, Phase, on, query_error};
+use super::check_history::HistoryReport;
+use super::connection::{Connection, Phase, is_damage, on, query_error, without_advice};
 use super::flushes::Kind;
 use super::read::ReadConnection;
 use super::schema::{endpoint_sse, flushes, gaps, quarantine, service_history};
 use super::{DatabaseUrl, StoreError, modes};
 use crate::clock::Timestamp;
 use crate::id::EventId;
+
+/// How findings of SQLite's own check begin.
+const INTEGRITY: &str = "integrity check: ";
 
 /// An id clock this far ahead of the wall clock is an alarm: the wall clock was wrong, or is.
 const AHEAD_MAX_SECONDS: u64 = 60;
@@ -45,20 +49,60 @@ struct Finding {
     integrity_check: String,
 }
 
+/// What a person does about a damaged file; `restore` keeps it aside.
+const DAMAGED_ADVICE: &str = "the file is damaged: stop the recorder and take a backup back (`tidegate restore BACKUP --force` keeps \
+                              the damaged file beside it); without a backup, `sqlite3 DAMAGED .recover | sqlite3 NEW` saves what can \
+                              still be read. Then look at the disk. What is in the journal is stored at the next start";
+
+/// Counts rows against what the flushes say, has SQLite check its file, and on request proves that history adds up. What is too
+/// damaged to be read is a finding and not an error. PostgreSQL has no such check; its own tool is `pg_amcheck`.
+///
+/// # Errors
+/// As [`ReadConnection::open`] and the calls of it, for everything but damage.
+pub fn check_database(
+    url: &DatabaseUrl,
+    now: Timestamp,
+    with_history: bool,
+) -> Result<(DatabaseReport, Option<HistoryReport>), StoreError> {
+    let mut report = DatabaseReport { database: url.to_string(), ..DatabaseReport::default() };
+    let mut history = None;
+    let whole = ReadConnection::open(url).and_then(|mut connection| {
+        let failed = |error| query_error(url, &error, Phase::Running);
+        // Kept where the rest cannot be read.
+        report.problems = integrity(&mut connection.connection).map_err(failed)?;
+        let found = look(&mut connection.connection, url, now).map_err(failed)?;
+        report = DatabaseReport { problems: [report.problems.clone(), found.problems].concat(), ..found };
+        history = with_history.then(|| connection.check_history()).transpose()?;
+        Ok(report.problems.iter().any(|problem| problem.starts_with(INTEGRITY)))
+    });
+    match whole {
+        Ok(false) => {}
+        Ok(true) => report.problems.push(DAMAGED_ADVICE.to_owned()),
+        Err(error) if is_damage(url, &error) => {
+            report.problems.push(format!("it cannot be read: {}", without_advice(&error.message)));
+            report.problems.push(DAMAGED_ADVICE.to_owned());
+        }
+        Err(error) => return Err(error),
+    }
+    Ok((report, history))
+}
+
 impl ReadConnection {
-    /// Counts rows against what the flushes say, and has SQLite check its file. PostgreSQL has no such check; its own
-    /// tool is `pg_amcheck`.
+    /// Counts rows against what the flushes say, and has SQLite check its file. [`check_database`] also does with a file that is too
+    /// damaged for that.
     ///
     /// # Errors
     /// [`Unavailable`](super::StoreErrorKind::Unavailable).
     pub fn check(&mut self, now: Timestamp) -> Result<DatabaseReport, StoreError> {
-        let url = self.url.clone();
-        look(&mut self.connection, &url, now).map_err(|error| query_error(&url, &error, Phase::Running))
+        let Self { url, connection } = self;
+        let wrong = integrity(connection).map_err(|error| query_error(url, &error, Phase::Running))?;
+        let found = look(connection, url, now).map_err(|error| query_error(url, &error, Phase::Running))?;
+        Ok(DatabaseReport { problems: [wrong, found.problems].concat(), ..found })
     }
 }
 
 fn look(connection: &mut Connection, url: &DatabaseUrl, now: Timestamp) -> QueryResult<DatabaseReport> {
-    let mut problems = integrity(connection)?;
+    let mut problems = Vec::new();
     let (events, lowest, highest): (i64, Option<i64>, Option<i64>) = on!(&mut *connection, c => endpoint_sse::table
         .select((count_star(), min(endpoint_sse::id), max(endpoint_sse::id)))
         .first(c))?;
@@ -108,7 +152,9 @@ pub(super) fn integrity(connection: &mut Connection) -> QueryResult<Vec<String>>
     let Connection::Sqlite(sqlite) = connection else { return Ok(Vec::new()) };
     let findings: Vec<Finding> = sql_query("PRAGMA integrity_check(100)").load(sqlite)?;
     let wrong = findings.into_iter().map(|finding| finding.integrity_check).filter(|finding| finding != "ok");
-    Ok(wrong.map(|finding| format!("integrity check: {finding}")).collect())
+    // A finding may have several lines.
+    let lines: Vec<String> = wrong.flat_map(|finding| finding.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    Ok(lines.iter().filter(|line| !line.is_empty()).map(|line| format!("{INTEGRITY}{line}")).collect())
 }
 
 fn total_rows(connection: &mut Connection) -> QueryResult<i64> {

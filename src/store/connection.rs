@@ -372,6 +372,20 @@ pub(super) fn judged(url: &DatabaseUrl, text: &str, phase: Phase) -> StoreError 
     if phase == Phase::Opening && for_a_person { StoreError::fatal(message) } else { StoreError::unavailable(message) }
 }
 
+/// SQLite's words for a file that is damaged, or is no database any more.
+const SQLITE_DAMAGED: [&str; 3] = ["database disk image is malformed", "file is not a database", "malformed database schema"];
+
+/// Whether an error says that the database's file is damaged.
+pub(super) fn is_damage(url: &DatabaseUrl, error: &StoreError) -> bool {
+    matches!(url, DatabaseUrl::Sqlite(_)) && SQLITE_DAMAGED.iter().any(|words| error.message.contains(words))
+}
+
+/// The words of an error without what this module advises.
+pub(super) fn without_advice(message: &str) -> &str {
+    let advised = SQLITE_AROUND.iter().find_map(|(_, advice)| message.strip_suffix(advice)?.strip_suffix("; "));
+    advised.unwrap_or(message)
+}
+
 fn find(table: &[(&str, &'static str)], lower: &str) -> Option<&'static str> {
     table.iter().find(|(words, _)| lower.contains(words)).map(|(_, advice)| *advice)
 }

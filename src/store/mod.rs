@@ -57,7 +57,7 @@ use crate::modes::usage::{Comparison, Usage};
 use crate::retention::{Expired, Expiry};
 
 pub use backup::{BackupError, Copied, Lineage, Restored, back_up, beside, restore};
-pub use check::DatabaseReport;
+pub use check::{DatabaseReport, check_database};
 pub use check_history::HistoryReport;
 pub(crate) use connection::sqlite_uri;
 pub use connection::{DatabaseUrl, postgres_parts};
