@@ -280,6 +280,34 @@ fn a_deleted_segment_is_missed() {
     check_disk(&disk, &all_but(2, &[0, 1, 2, 3, 4]), &[DamageKind::MissingSegment], "second segment");
 }
 
+/// The second segment is cut and the third begun before the next sync, as a recorder does it: the second is not settled then, and
+/// its entry is durable all the same.
+#[test]
+fn a_deleted_segment_that_was_not_settled_is_missed_too() {
+    for second_synced in [true, false] {
+        let disk = MemoryDisk::new();
+        let (_, mut writer, _) = open(&disk, 1);
+        for no in 1..=3_i64 {
+            let segment = writer.next_no();
+            writer.append(segment, &mut frames((no - 1) * 5 + 1..no * 5 + 1)).unwrap();
+            if no == 1 || no == 2 && second_synced {
+                writer.sync().unwrap();
+            }
+            if no < 3 {
+                writer.seal(segment).unwrap();
+            }
+        }
+        writer.sync().unwrap();
+        disk.kill();
+        disk.remove(&file(2)).unwrap();
+        disk.sync_directory().unwrap();
+        let kind = if second_synced { DamageKind::MissingSegment } else { DamageKind::NeverSynced };
+        let found = verify(&disk, Recorder::Stopped).unwrap();
+        assert_eq!(found.damage.iter().map(|damage| damage.kind).collect::<Vec<_>>(), [kind]);
+        assert_eq!(found.is_damaged(), second_synced);
+    }
+}
+
 #[test]
 fn the_set_aside_bytes_are_those_that_were_damaged() {
     let disk = journal();

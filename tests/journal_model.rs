@@ -385,7 +385,7 @@ proptest! {
         let disk = MemoryDisk::new();
         disk.edit(&name.to_string(), |bytes| {
             if with_header {
-                bytes.extend(Header { name, settled_through: SegmentNo(0) }.encode());
+                bytes.extend(Header { name, settled_through: SegmentNo(0), follows_durable: false }.encode());
             }
             bytes.extend(&junk);
         });

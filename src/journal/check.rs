@@ -82,7 +82,7 @@ pub fn verify(disk: &dyn Disk, recorder: Recorder) -> Result<CheckReport, Journa
     let found = Inventory::of(disk)?;
     let settled_through = found.settled_through(disk)?;
     let mut report = CheckReport {
-        damage: found.damage(settled_through),
+        damage: found.damage(disk, settled_through),
         set_aside: found.aside.iter().map(|(file, ..)| file.clone()).collect(),
         ..CheckReport::default()
     };

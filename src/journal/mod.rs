@@ -15,7 +15,8 @@
 //!
 //! A segment is a [`Header`] (36 bytes: version, name, *settled through*), frames, and an end mark. A frame is 14 bytes and
 //! a record in postcard ([`record`] describes it). The end mark says how many records there are. *Settled through* is a
-//! number: when the header was written, every segment up to it was sealed and synced, or gone.
+//! number: when the header was written, every segment up to it was sealed and synced, or gone. A flag in it says that the file with
+//! the number before was there, and its entry synced.
 //!
 //! # States
 //! ```text
@@ -46,8 +47,8 @@
 //! - *no tail, no end mark*: the usual trace of a kill. The segment gets its end mark.
 //! - *bytes that are no frame, with sound frames behind them*: corruption, or blocks written out of order. They are set
 //!   aside, the sound frames around them are read, and the segment is left exactly as it is.
-//! - *a number that is missing* between two that are there: corruption up to *settled through*, above it a file whose
-//!   entry was never synced. (Segments are removed from the front, in order, and a removal is synced before the next one: a
+//! - *a number that is missing* between two that are there: corruption up to *settled through* and where the header behind it
+//!   says that it was there for good, else a file whose entry was never synced. (Segments are removed from the front, in order, and a removal is synced before the next one: a
 //!   removed segment is never mistaken for a lost one. A file missing at either end is not seen here; the ids in `flushes` are.)
 //!
 //! The end mark of a settled segment tells its loss (*cut off*) from a torn tail. A file that the disk refuses to give

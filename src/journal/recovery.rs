@@ -32,7 +32,7 @@ impl Journal {
     pub fn open(disk: Arc<dyn Disk>) -> Result<Reading, JournalError> {
         let found = Inventory::of(disk.as_ref())?;
         let settled_through = found.settled_through(disk.as_ref())?;
-        let damage = found.damage(settled_through);
+        let damage = found.damage(disk.as_ref(), settled_through);
         Ok(Reading { disk, found, settled_through, damage, position: 0, states: BTreeMap::new() })
     }
 }
@@ -84,7 +84,7 @@ impl Inventory {
 
     /// What is wrong with the files as a whole: numbers that are not there although one below and one above are, and
     /// numbers that are there twice.
-    pub fn damage(&self, settled_through: SegmentNo) -> Vec<Damage> {
+    pub fn damage(&self, disk: &dyn Disk, settled_through: SegmentNo) -> Vec<Damage> {
         let whole_file = |file, kind| Damage { file, offset: 0, length: 0, kind };
         let mut damage: Vec<_> = self.strays.iter().map(|name| whole_file(name.to_string(), DamageKind::Stray)).collect();
         let mut expected = None;
@@ -93,8 +93,8 @@ impl Inventory {
             if let Some(first) = expected.filter(|first| *first < name.no && !self.only_unreadable(*first, name.no)) {
                 let (first, last) = (first.0, name.no.0 - 1);
                 let file = if first == last { format!("{first:020}") } else { format!("{first:020} to {last:020}") };
-                let settled = first <= settled_through.0;
-                damage.push(whole_file(file, if settled { DamageKind::MissingSegment } else { DamageKind::NeverSynced }));
+                let lost = first <= settled_through.0 || follows_durable(disk, name);
+                damage.push(whole_file(file, if lost { DamageKind::MissingSegment } else { DamageKind::NeverSynced }));
             }
             expected = Some(name.no.next());
         }
@@ -107,6 +107,13 @@ impl Inventory {
         let count = self.aside.iter().filter(|(_, name, aside)| *aside == Aside::Unreadable && unreadable(name)).count();
         count as u64 == end.0 - first.0
     }
+}
+
+/// Whether the segment says that the file before it was there for good. One that cannot be read says nothing, nor does one under
+/// another's name.
+fn follows_durable(disk: &dyn Disk, name: &SegmentName) -> bool {
+    let Ok(bytes) = disk.read(&name.to_string()) else { return false };
+    Header::decode(&bytes).is_ok_and(|header| header.follows_durable && header.name == *name)
 }
 
 /// Read state: gives the segments one after the other, and knows then what is to be repaired.
@@ -380,7 +387,8 @@ impl<'a> Repair<'a> {
     fn end_of(&self, found: &Found) -> Vec<u8> {
         let mut end = Vec::with_capacity(HEADER_BYTES + FRAME_HEADER_BYTES);
         if found.sound_bytes == 0 {
-            end.extend(Header { name: found.name, settled_through: self.settled_through }.encode());
+            let header = Header { name: found.name, settled_through: self.settled_through, follows_durable: false };
+            end.extend(header.encode());
         }
         end.extend(end_mark(&found.name, found.records));
         end

@@ -170,7 +170,7 @@ pub enum Aside {
     Unreadable,
 }
 
-/// The first [`HEADER_BYTES`] of a file, integers little-endian: `tidegate`, version (2), kind (1), zero (1), number (8),
+/// The first [`HEADER_BYTES`] of a file, integers little-endian: `tidegate`, version (2), kind (1), flags (1), number (8),
 /// run (4), settled through (8), CRC-32 of all before it (4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -179,6 +179,9 @@ pub struct Header {
     /// When this file was made, every segment up to this number was sealed and synced, or already gone. So one of
     /// them that lacks its end mark was damaged later, and was not torn by a crash.
     pub settled_through: SegmentNo,
+    /// When this file was made, the file with the number before it was there and its entry was synced: if it is missing, no crash
+    /// took it. Older recorders never said so.
+    pub follows_durable: bool,
 }
 
 /// Why a header could not be used.
@@ -200,6 +203,7 @@ impl Header {
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..10].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         bytes[10] = self.name.kind.byte();
+        bytes[11] = u8::from(self.follows_durable);
         bytes[12..20].copy_from_slice(&self.name.no.0.to_le_bytes());
         bytes[20..24].copy_from_slice(&self.name.run.0.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.settled_through.0.to_le_bytes());
@@ -229,6 +233,7 @@ impl Header {
                 kind,
             },
             settled_through: SegmentNo(u64::from_le_bytes(part(bytes, 24))),
+            follows_durable: bytes[11] & 1 != 0,
         })
     }
 }
@@ -278,7 +283,11 @@ mod tests {
 
     #[test]
     fn a_header_reads_back_and_every_flipped_bit_in_it_is_noticed() {
-        let header = Header { name: NAME, settled_through: SegmentNo(40) };
+        for follows_durable in [false, true] {
+            let header = Header { name: NAME, settled_through: SegmentNo(40), follows_durable };
+            assert_eq!(Header::decode(&header.encode()), Ok(header));
+        }
+        let header = Header { name: NAME, settled_through: SegmentNo(40), follows_durable: true };
         let bytes = header.encode();
         assert_eq!(Header::decode(&bytes), Ok(header));
         for bit in 0..HEADER_BYTES * 8 {
@@ -291,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_header_of_another_version_is_told_from_a_broken_one() {
-        let mut bytes = Header { name: NAME, settled_through: SegmentNo(40) }.encode();
+        let mut bytes = Header { name: NAME, settled_through: SegmentNo(40), follows_durable: false }.encode();
         bytes[8] = 9;
         let checksum = crc32fast::hash(&bytes[..32]);
         bytes[32..].copy_from_slice(&checksum.to_le_bytes());

@@ -330,8 +330,10 @@ impl Writer {
             file: Some(handle),
         };
         self.next = name.no.next();
+        let before = self.segments.last_key_value().map(|(_, before)| before);
+        let follows_durable = before.is_some_and(|before| before.entered && before.name.no.next() == name.no);
         let segment = self.segments.entry(name.no).insert_entry(segment).into_mut();
-        let header = Header { name, settled_through: self.settled_through }.encode();
+        let header = Header { name, settled_through: self.settled_through, follows_durable }.encode();
         match write_header(segment, &header, self.suspicious) {
             Ok(()) => self.bytes += segment.bytes,
             Err(error) => {
