@@ -1,7 +1,7 @@
 //! What the buffer holds: the batch that is being filled, the batches that wait, and when each may be let go.
 //!
 //! A batch is cut once, committed once and let go once, in this order. Between cut and commit its payload is in memory or,
-//! beyond the memory bound, in its journal segment only. Between commit and letting go only the segment is left: live
+//! beyond the memory bound and once its segment is durable, in its journal segment only. Between commit and letting go only the segment is left: live
 //! state and history must be able to come back from it until they are durable themselves.
 
 use std::collections::VecDeque;
@@ -30,6 +30,8 @@ pub struct RecoveredBatch {
     pub segment: SegmentNo,
     /// How it will stand in `flushes`.
     pub info: FlushInfo,
+    /// It is one of history.
+    pub is_history: bool,
     /// Records in it; 0 for history.
     pub events: u64,
     /// Rows of history in it; 0 for records.
@@ -60,6 +62,17 @@ pub enum Next {
     ReadBack(SegmentNo),
 }
 
+/// What a segment did not give back of its batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Records.
+    pub events: u64,
+    /// Rows of history.
+    pub history_rows: u64,
+    /// A batch of history as a whole: what it said of counters is gone as well, however few rows it had.
+    pub history_batch: bool,
+}
+
 #[derive(Debug)]
 struct Waiting {
     no: BatchNo,
@@ -67,7 +80,10 @@ struct Waiting {
     segment: Option<SegmentNo>,
     /// `None` while it lives in its segment only, and after the commit.
     payload: Option<Payload>,
+    /// It is beyond the memory bound: see [`Buffer::spill`].
+    beyond: bool,
     info: FlushInfo,
+    is_history: bool,
     events: u64,
     history_rows: u64,
     bytes: u64,
@@ -85,7 +101,9 @@ impl Waiting {
             no: BatchNo(0),
             segment: None,
             payload: None,
+            beyond: false,
             info,
+            is_history: false,
             events: 0,
             history_rows: 0,
             bytes: 0,
@@ -123,10 +141,9 @@ impl Buffer {
             committed_events: 0,
         };
         for batch in recovered {
-            let RecoveredBatch { segment, info, events, history_rows, last, bytes, empty } = batch;
-            let waiting =
-                Waiting { events, history_rows, bytes, last, maybe_stored: true, committed: empty, ..Waiting::new(info, now) };
-            buffer.push(Waiting { segment: Some(segment), ..waiting });
+            let RecoveredBatch { segment, info, is_history, events, history_rows, last, bytes, empty } = batch;
+            let waiting = Waiting { segment: Some(segment), is_history, events, history_rows, bytes, ..Waiting::new(info, now) };
+            buffer.push(Waiting { last, maybe_stored: true, committed: empty, ..waiting });
         }
         buffer
     }
@@ -142,7 +159,7 @@ impl Buffer {
     }
 
     /// Cuts the batch that is being filled. Without records only a boundary makes a batch, an empty one.
-    /// With `keep` its records stay in memory whatever the bound says, since the segment may not have them all.
+    /// With `keep` its records stay in memory whatever the bound says, since the segment does not have them all.
     pub fn cut(&mut self, segment: Option<SegmentNo>, bytes: u64, info: FlushInfo, keep: bool, now: Instant) {
         let since = self.filling_since.take().unwrap_or(now);
         let records = std::mem::take(&mut self.filling);
@@ -151,13 +168,10 @@ impl Buffer {
         }
         let last = records.last().map_or(EventId::ZERO, Record::id);
         let events = records.len() as u64;
-        let in_memory = self.in_memory_events() + records.len();
-        let payload = (keep
-            || in_memory <= self.memory_events_max
-            || segment.is_none()
-            || self.waiting.iter().all(|batch| batch.committed))
-        .then(|| Payload::Events(Arc::new(records)));
-        self.push(Waiting { segment, payload, events, bytes, last, since, ..Waiting::new(info, now) });
+        let within: usize = self.within_bound().map(|batch| batch.events as usize).sum();
+        let beyond = !keep && within + records.len() > self.memory_events_max;
+        let payload = Some(Payload::Events(Arc::new(records)));
+        self.push(Waiting { segment, payload, beyond, events, bytes, last, since, ..Waiting::new(info, now) });
     }
 
     /// Adds a segment that holds nothing, to be let go in its turn.
@@ -166,13 +180,29 @@ impl Buffer {
     }
 
     /// Adds a batch of history. `segment` is `None` if the journal refused it.
-    pub fn push_history(&mut self, segment: Option<SegmentNo>, batch: Box<HistoryBatch>, now: Instant) {
+    pub fn push_history(&mut self, segment: Option<SegmentNo>, batch: HistoryBatch, now: Instant) {
         let (info, last) = (batch.info, batch.through);
         let history_rows = batch.rows.len() as u64;
-        let in_memory: usize = self.waiting_history().map(|batch| batch.rows.len()).sum();
-        let fits = in_memory + batch.rows.len() <= HISTORY_ROWS_IN_MEMORY_MAX;
-        let payload = (segment.is_none() || fits).then(|| Payload::History(Arc::new(*batch)));
-        self.push(Waiting { segment, payload, history_rows, last, ..Waiting::new(info, now) });
+        let within: u64 = self.within_bound().map(|batch| batch.history_rows).sum();
+        let beyond = within + history_rows > HISTORY_ROWS_IN_MEMORY_MAX as u64;
+        let payload = Some(Payload::History(Arc::new(batch)));
+        self.push(Waiting { segment, payload, beyond, is_history: true, history_rows, last, ..Waiting::new(info, now) });
+    }
+
+    /// Takes the batches beyond the memory bound from memory, as soon as their segments are durable: one whose sync fails may be
+    /// dropped by the system at any moment, and then nobody else has it. The batch that is next stays where it is.
+    pub fn spill(&mut self, is_durable: impl Fn(SegmentNo) -> bool) {
+        let Some(next) = self.waiting.iter().position(|batch| !batch.committed) else { return };
+        // Those that are gone already are behind the ones that came last.
+        for batch in self.waiting.range_mut(next + 1..).rev().take_while(|batch| batch.payload.is_some()) {
+            if batch.beyond && batch.segment.is_some_and(&is_durable) {
+                batch.payload = None;
+            }
+        }
+    }
+
+    fn within_bound(&self) -> impl Iterator<Item = &Waiting> {
+        self.waiting.iter().filter(|batch| batch.payload.is_some() && !batch.beyond)
     }
 
     /// Batches stand in the order of their segments, in which these are removed: a batch of history may get its segment
@@ -198,14 +228,27 @@ impl Buffer {
         }
     }
 
-    /// Gives a batch its content back. Returns how many of its records are missing.
-    pub fn read_back(&mut self, segment: SegmentNo, payload: Payload) -> u64 {
+    /// Gives a batch its content back: `None` where the segment has nothing of it any more. Returns what of it is missing.
+    pub fn read_back(&mut self, segment: SegmentNo, payload: Option<Payload>) -> Missing {
         let batch = self.waiting.iter_mut().find(|batch| batch.segment == Some(segment) && !batch.committed);
-        let Some(batch) = batch else { return 0 };
-        let there = if let Payload::Events(records) = &payload { records.len() as u64 } else { batch.events };
-        let missing = batch.events.saturating_sub(there);
-        batch.events = there;
-        batch.payload = Some(payload);
+        let Some(batch) = batch else { return Missing::default() };
+        let (events, history_rows) = match &payload {
+            Some(Payload::Events(records)) => (records.len() as u64, 0),
+            Some(Payload::History(history)) => (0, history.rows.len() as u64),
+            None => (0, 0),
+        };
+        let missing = Missing {
+            events: batch.events.saturating_sub(events),
+            history_rows: batch.history_rows.saturating_sub(history_rows),
+            history_batch: batch.is_history && payload.is_none(),
+        };
+        (batch.events, batch.history_rows) = (events, history_rows);
+        if missing.history_batch {
+            // There is nothing to commit; those behind it must not wait for it.
+            batch.committed = true;
+        } else {
+            batch.payload = Some(payload.unwrap_or_else(|| Payload::Events(Arc::default())));
+        }
         missing
     }
 
@@ -341,152 +384,4 @@ impl Buffer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Timestamp;
-    use crate::event::{EndpointId, Gap, InstanceId};
-    use crate::store::FlushCause;
-
-    fn info(boundary: Option<Timestamp>) -> FlushInfo {
-        FlushInfo { cause: FlushCause::Threshold, boundary, skipped_boundaries: 0, cut_at: Timestamp(0) }
-    }
-
-    fn records(from: i64, count: i64) -> Vec<Record> {
-        let gap = |id| {
-            Record::Gap(Gap {
-                id: EventId(id),
-                endpoint: EndpointId(1),
-                instance: InstanceId::default(),
-                from: Timestamp(0),
-                to: Timestamp(0),
-                reason: "test".into(),
-            })
-        };
-        (from..from + count).map(gap).collect()
-    }
-
-    fn start() -> Instant {
-        crate::clock::Clock::monotonic(&crate::clock::SystemClock)
-    }
-
-    /// A buffer with `batches` batches of ten records in segments 1, 2, ...
-    fn filled(memory_events_max: usize, batches: i64) -> Buffer {
-        let mut buffer = Buffer::new(memory_events_max, [], start());
-        for batch in 0..batches {
-            buffer.fill(records(1 + batch * 10, 10), start());
-            buffer.cut(Some(SegmentNo(batch as u64 + 1)), 1000, info(None), false, start());
-        }
-        buffer
-    }
-
-    #[test]
-    fn nothing_is_let_go_before_its_commit_and_before_live_state_and_history_are_durable() {
-        let mut buffer = filled(100, 2);
-        assert!(buffer.let_go(EventId(99), EventId(99), None).is_empty());
-        buffer.committed(BatchNo(1));
-        assert!(buffer.let_go(EventId(9), EventId(99), None).is_empty());
-        assert!(buffer.let_go(EventId(99), EventId(9), None).is_empty());
-        assert_eq!(buffer.let_go(EventId(10), EventId(10), None), [SegmentNo(1)]);
-    }
-
-    #[test]
-    fn batches_are_let_go_from_the_front_only() {
-        let mut buffer = filled(100, 2);
-        buffer.committed(BatchNo(2));
-        assert!(buffer.let_go(EventId(99), EventId(99), None).is_empty());
-        buffer.committed(BatchNo(1));
-        assert_eq!(buffer.let_go(EventId(99), EventId(99), None), [SegmentNo(1), SegmentNo(2)]);
-    }
-
-    #[test]
-    fn history_that_got_its_segment_while_an_older_one_was_being_filled_goes_after_it() {
-        let mut buffer = Buffer::new(100, [], start());
-        let history = HistoryBatch {
-            id: EventId(5),
-            info: info(None),
-            through: EventId(4),
-            rows: Vec::new(),
-            counter_events: Vec::new(),
-            states: Vec::new(),
-            accounts: Vec::new(),
-        };
-        buffer.push_history(Some(SegmentNo(2)), Box::new(history), start());
-        buffer.committed(BatchNo(1));
-        assert!(buffer.let_go(EventId(99), EventId(99), Some(SegmentNo(1))).is_empty());
-        buffer.fill(records(1, 10), start());
-        buffer.cut(Some(SegmentNo(1)), 1000, info(None), false, start());
-        buffer.committed(BatchNo(2));
-        assert_eq!(buffer.let_go(EventId(99), EventId(99), Some(SegmentNo(3))), [SegmentNo(1), SegmentNo(2)]);
-    }
-
-    #[test]
-    fn beyond_the_memory_bound_a_batch_lives_in_its_segment_and_is_read_back_in_its_turn() {
-        let mut buffer = filled(25, 4);
-        assert_eq!(buffer.in_memory_events(), 20);
-        assert_eq!(buffer.events(), 40);
-        buffer.committed(BatchNo(1));
-        buffer.committed(BatchNo(2));
-        let Some(Next::ReadBack(SegmentNo(3))) = buffer.next() else { panic!("{:?}", buffer.next()) };
-        buffer.read_back(SegmentNo(3), Payload::Events(Arc::new(records(21, 10))));
-        assert!(matches!(buffer.next(), Some(Next::Commit { no: BatchNo(3), .. })));
-    }
-
-    #[test]
-    fn an_empty_cut_makes_a_batch_only_for_a_boundary() {
-        let mut buffer = Buffer::new(100, [], start());
-        buffer.cut(None, 0, info(None), false, start());
-        assert_eq!(buffer.waiting_batches(), 0);
-        buffer.cut(None, 0, info(Some(Timestamp(3_600_000_000))), false, start());
-        assert_eq!(buffer.waiting_batches(), 1);
-        buffer.committed(BatchNo(1));
-        assert!(buffer.let_go(EventId::ZERO, EventId::ZERO, None).is_empty());
-        assert_eq!(buffer.waiting_batches(), 0);
-    }
-
-    #[test]
-    fn what_is_not_committed_is_counted_and_what_is_committed_is_not() {
-        let mut buffer = filled(100, 3);
-        buffer.fill(records(31, 4), start());
-        assert_eq!((buffer.events(), buffer.waiting_batches(), buffer.waiting_bytes()), (34, 3, 3000));
-        buffer.committed(BatchNo(1));
-        assert_eq!((buffer.events(), buffer.committed_events()), (24, 10));
-        assert_eq!((buffer.pinned_bytes(EventId(9)), buffer.pinned_bytes(EventId(10))), (1000, 0));
-        assert!(buffer.is_committed_until(BatchNo(1)) && !buffer.is_committed_until(BatchNo(2)));
-    }
-
-    #[test]
-    fn what_is_not_committed_is_read_newest_first_and_what_is_in_the_journal_alone_is_counted() {
-        let mut buffer = Buffer::new(5, [], start());
-        for (segment, first) in [(1, 1), (2, 11), (3, 21)] {
-            buffer.fill(records(first, 10), start());
-            buffer.cut(Some(SegmentNo(segment)), 100, info(None), false, start());
-        }
-        buffer.fill(records(31, 2), start());
-        let ids = |buffer: &Buffer| {
-            let (newest, elsewhere) = buffer.newest();
-            (newest.map(|record| record.id().0).collect::<Vec<_>>(), elsewhere)
-        };
-        // The first batch is always in memory, for it is committed next; the others are beyond the bound.
-        let expected: Vec<i64> = [32, 31].into_iter().chain((1..=10).rev()).collect();
-        assert_eq!(ids(&buffer), (expected, 20));
-        buffer.committed(BatchNo(1));
-        assert_eq!(ids(&buffer), (vec![32, 31], 20));
-    }
-
-    #[test]
-    fn a_batch_from_the_journal_of_a_recorder_before_may_be_stored_already() {
-        let recovered = RecoveredBatch {
-            segment: SegmentNo(7),
-            info: info(None),
-            events: 10,
-            history_rows: 0,
-            last: EventId(10),
-            bytes: 1000,
-            empty: false,
-        };
-        let mut buffer = Buffer::new(100, [recovered], start());
-        assert!(matches!(buffer.next(), Some(Next::ReadBack(SegmentNo(7)))));
-        buffer.read_back(SegmentNo(7), Payload::Events(Arc::new(records(1, 10))));
-        assert!(matches!(buffer.next(), Some(Next::Commit { maybe_stored: true, .. })));
-    }
-}
+mod tests;

@@ -120,7 +120,7 @@ pub enum Effect {
         bytes: u64,
         /// Why.
         info: FlushInfo,
-        /// Its segment cannot be trusted to hold all of it: the batch stays in memory until it is stored.
+        /// Its segment lacks a record: the batch stays in memory until it is stored.
         keep: bool,
     },
     /// The next bunch, in the order of the items: how many of its records were kept, and why not the rest.
@@ -143,8 +143,8 @@ pub enum Effect {
     ReadBack {
         /// The segment.
         no: SegmentNo,
-        /// Its content.
-        payload: Result<Payload, JournalError>,
+        /// Its content; `None` where nothing of it is left.
+        payload: Result<Option<Payload>, JournalError>,
     },
     /// A segment that could not be begun left a file behind, without records.
     Orphan(SegmentNo),
@@ -407,8 +407,7 @@ impl Run<'_> {
 
     fn cut(&mut self, info: FlushInfo) {
         let Open { no, bytes, .. } = std::mem::take(&mut self.open);
-        let poisoned = no.is_some_and(|no| self.writer.segment(no).is_none_or(|segment| segment.phase == Phase::Poisoned));
-        let keep = std::mem::take(&mut self.keep) || poisoned;
+        let keep = std::mem::take(&mut self.keep);
         if let Some(no) = no
             && self.writer.segment(no).is_some_and(|segment| segment.phase == Phase::Open)
             // Without its end mark the segment is read up to its last whole record, which is all of it.
@@ -439,21 +438,18 @@ impl Run<'_> {
         self.effects.push(Effect::History { no, batch });
     }
 
-    /// What is left of a batch. One of which nothing is left is an empty one: it must not stop those behind it.
+    /// What is left of a batch. One of which nothing is left must not stop those behind it.
     fn read_back(&mut self, no: SegmentNo) -> Effect {
-        let nothing = || Payload::Events(Arc::default());
         let payload = match self.writer.read_back(no) {
             Ok(segment) => {
                 self.keep_damage(&segment);
                 Ok(match segment.content {
-                    Content::Events(records) => Payload::Events(Arc::new(records)),
-                    Content::History(batches) => {
-                        batches.into_iter().next().map_or_else(nothing, |batch| Payload::History(Arc::new(batch)))
-                    }
+                    Content::Events(records) => Some(Payload::Events(Arc::new(records))),
+                    Content::History(batches) => batches.into_iter().next().map(|batch| Payload::History(Arc::new(batch))),
                 })
             }
-            Err(JournalError::NotOpen { .. }) => Ok(nothing()),
-            Err(JournalError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(nothing()),
+            Err(JournalError::NotOpen { .. }) => Ok(None),
+            Err(JournalError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         };
         Effect::ReadBack { no, payload }

@@ -238,6 +238,7 @@ async fn build(
         blocking,
         writer: recovered.writer,
         recovered: recovered.batches,
+        events_lost: recovered.events_lost,
         maybe_stored: is_replay,
         history_durable: recovered.history_durable,
         downstream: buffer::Downstream {

@@ -31,6 +31,9 @@ pub struct Recovered {
     pub highest_id: EventId,
     /// What was wrong with the journal and what was done about it.
     pub report: RepairReport,
+    /// Records that are known to be missing from damaged segments. Segments that are missing or unreadable as a whole may have
+    /// held any number.
+    pub events_lost: u64,
 }
 
 /// Rebuilds from what the database knows and the journal holds. Blocks.
@@ -57,7 +60,7 @@ pub fn recover(stored: &Stored, disk: Arc<dyn Disk>, now: Timestamp) -> Result<R
     let mut reading = Journal::open(disk)?;
 
     let mut batches = Vec::new();
-    let mut replayed = 0;
+    let (mut replayed, mut events_lost) = (0, 0);
 
     // History first: it says from which event on the records of the event segments are still to be counted.
     for no in reading.segments_of(SegmentKind::History) {
@@ -74,11 +77,12 @@ pub fn recover(stored: &Stored, disk: Arc<dyn Disk>, now: Timestamp) -> Result<R
             let history_rows = batch.rows.len() as u64;
             recovered = RecoveredBatch { info: batch.info, last: batch.through, history_rows, empty: false, ..recovered };
         }
-        batches.push(recovered);
+        batches.push(RecoveredBatch { is_history: true, ..recovered });
     }
     let history_durable = histories.through();
     for no in reading.segments_of(SegmentKind::Events) {
         let segment = reading.read(no)?;
+        events_lost += u64::from(segment.records_missing);
         let Content::Events(records) = segment.content else { continue };
         for record in records.iter().filter(|record| known.contains(&record.endpoint())) {
             live.apply(record);
@@ -97,26 +101,29 @@ pub fn recover(stored: &Stored, disk: Arc<dyn Disk>, now: Timestamp) -> Result<R
     let (writer, report) = reading.into_writer(Run::started_at(now))?;
     // What could not be read at all was renamed and is no segment any more.
     batches.retain(|batch| writer.segment(batch.segment).is_some());
-    tell(&report);
+    tell(&report, events_lost);
     if replayed > 0 {
         info!("journal: {replayed} events in {} batches of a recorder before this one; they are flushed first", batches.len());
     }
-    Ok(Recovered { live, histories, history_durable, batches, writer, highest_id, report })
+    Ok(Recovered { live, histories, history_durable, batches, writer, highest_id, report, events_lost })
 }
 
 /// A segment without anything in it.
 fn nothing(segment: SegmentNo, bytes: u64, now: Timestamp) -> RecoveredBatch {
     let info = FlushInfo { cause: FlushCause::Recovery, boundary: None, skipped_boundaries: 0, cut_at: now };
-    RecoveredBatch { segment, info, events: 0, history_rows: 0, last: EventId::ZERO, bytes, empty: true }
+    RecoveredBatch { segment, info, is_history: false, events: 0, history_rows: 0, last: EventId::ZERO, bytes, empty: true }
 }
 
-fn tell(report: &RepairReport) {
+fn tell(report: &RepairReport, events_lost: u64) {
     for damage in &report.damage {
         if damage.kind.is_trace_of_a_crash() {
             info!("journal: {damage}");
         } else {
             error!("journal: {damage}");
         }
+    }
+    if events_lost > 0 {
+        error!("journal: {events_lost} events of damaged segments are lost; the disk may be failing");
     }
     for failed in &report.failed {
         warn!("journal: {failed}");

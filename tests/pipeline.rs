@@ -15,7 +15,7 @@ use tidegate::clock::{Clock, Timestamp, VirtualClock};
 use tidegate::endpoint::{ApiKey, TlsPolicy};
 use tidegate::event::{Bunch, Counters, EndpointId, Event, EventKind, InstanceConfig, InstanceId, Record, Sample, TunnelKey};
 use tidegate::id::EventId;
-use tidegate::journal::MemoryDisk;
+use tidegate::journal::{Call, Fault as DiskFault, MemoryDisk};
 use tidegate::pipeline::{self, Parts, Settings, Shutdown};
 use tidegate::recorder::RecorderHandle;
 use tidegate::store::memory::{Fault, MemoryDatabase};
@@ -568,5 +568,96 @@ fn the_journal_keeps_its_bound_with_history_in_it_and_what_is_refused_is_not_cou
             assert!(tables.history[0].len() <= accepted / 50 + 3, "{} minutes", tables.history[0].len());
         });
         assert!(world.disk.names().iter().all(|name| !name.contains("00000")), "{:?}", world.disk.names());
+    });
+}
+
+/// What a recorder leaves that is killed after it was told to do this.
+fn left_behind<F: Future<Output = ()> + 'static>(live: impl FnOnce(World, RecorderHandle) -> F + 'static) -> World {
+    let world = World::new(Settings::default());
+    let (disk, database) = (world.disk.clone(), world.database.clone());
+    on_paused_time(move || async move {
+        let recorder = world.start().await;
+        live(world, recorder).await;
+    });
+    disk.kill();
+    World { disk, database, ..World::new(Settings::default()) }
+}
+
+/// A recorder before this one left two hours of events and history in the journal; while the first of it is being stored, the
+/// disk loses the history.
+#[test]
+fn history_that_the_journal_loses_while_it_waits_is_counted_and_holds_up_nothing() {
+    let mut world = left_behind(|mut world, recorder| async move {
+        world.database.set_down(Some("no connection"));
+        for _ in 0..2 {
+            world.inject(&recorder, 5).await.unwrap();
+            pass(61 * MINUTE).await;
+        }
+    });
+    let histories: Vec<String> = world.disk.names().into_iter().filter(|name| name.ends_with(".history")).collect();
+    assert!(histories.len() >= 2, "{histories:?}");
+    world.database.set_down(None);
+    world.blocking = Blocking::Inline(Arc::new(|job| if job == "batch" { MINUTE } else { Duration::ZERO }));
+    on_paused_time(move || async move {
+        let recorder = world.start().await;
+        for history in &histories {
+            world.disk.edit(history, |bytes| bytes[60] ^= 1);
+        }
+        pass(10 * MINUTE).await;
+        let stats = recorder.stats();
+        assert!(stats.dropped.get("history_damaged").is_some_and(|rows| *rows >= 2), "{:?}", stats.dropped);
+        assert_eq!(stats.dropped.get("journal_damaged"), None);
+        assert_eq!(world.stored_ids(), (1..=10).collect::<Vec<_>>());
+        let summary = recorder.actors.pipeline.send(Shutdown).await.expect("it runs");
+        assert_eq!((summary.left_in_journal, summary.late.len()), (0, 0));
+        assert!(!world.disk.names().iter().any(|name| name.ends_with(".history")), "{:?}", world.disk.names());
+    });
+}
+
+/// Noise in the middle of a segment and a restart: what is lost is counted where people look, and the rest is stored.
+#[test]
+fn events_that_the_journal_lost_while_the_recorder_was_off_are_counted() {
+    let world = left_behind(|mut world, recorder| async move {
+        world.inject(&recorder, 9).await.unwrap();
+        pass(MINUTE).await;
+    });
+    let segment = world.disk.names().into_iter().find(|name| name.ends_with(".events")).expect("a segment");
+    world.disk.edit(&segment, |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    });
+    on_paused_time(move || async move {
+        let recorder = world.start().await;
+        pass(MINUTE).await;
+        assert_eq!(recorder.stats().dropped.get("journal_damaged"), Some(&1));
+        assert_eq!(world.stored_ids().len(), 8);
+    });
+}
+
+/// A sync fails while the database is away and memory is at its bound; then the system drops from memory what the sync was to write. The
+/// batches are stored all the same: they were in the recorder's memory as long as nothing else had them.
+#[test]
+fn batches_whose_sync_failed_are_stored_though_the_system_forgets_their_bytes() {
+    on_paused_time(|| async {
+        let mut settings = Settings { memory_events_max: 10, ..Settings::default() };
+        settings.limits.batch_events_max = 10;
+        let mut world = World::new(settings);
+        let recorder = world.start().await;
+        world.database.set_down(Some("no connection"));
+        for round in 0..6 {
+            if round == 3 {
+                world.disk.fail(Call::Sync, DiskFault::BROKEN, 1);
+            }
+            // A full batch, which lives in its segment only, and the beginning of the next.
+            world.inject(&recorder, 15).await.unwrap();
+            pass(MINUTE).await;
+        }
+        assert!(world.disk.forget(), "a failed sync");
+        assert!(recorder.stats().optimized_storage.buffer_size == 90);
+        world.database.set_down(None);
+        pass(2 * MINUTE).await;
+        recorder.actors.pipeline.send(Shutdown).await.expect("it runs");
+        assert_eq!(recorder.stats().dropped.get("journal_damaged"), None);
+        assert_eq!(world.stored_ids(), (1..=90).collect::<Vec<_>>());
     });
 }

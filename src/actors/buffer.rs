@@ -4,7 +4,7 @@
 //! time and in order. It keeps the batch that is being filled, the batches that wait, and the journal that holds both.
 //! A batch is cut when it is full, at the boundary, on request and at the end, whether or not a flush is in flight; it is
 //! let go when its commit is durable, live state is synced through its last id and history is durable through it. Beyond
-//! `storage.memory_max_events` a waiting batch lives in its segment only. It ends by [`Drain`]; a kill loses nothing that
+//! `storage.memory_max_events` a waiting batch lives in its segment only, once that is durable. It ends by [`Drain`]; a kill loses nothing that
 //! the journal has.
 
 mod boundary;
@@ -47,6 +47,11 @@ use crate::store::{FlushCause, FlushInfo, HistoryRow};
 
 /// The wall clock is compared with the monotonic one this often: a step is noticed within this time.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The word under which records are counted that were received and that a damaged journal does not give back.
+const JOURNAL_DAMAGED: &str = "journal_damaged";
+/// The same for rows of history.
+const HISTORY_DAMAGED: &str = "history_damaged";
 
 /// What waits and what the journal holds.
 #[derive(Clone, Debug, Default)]
@@ -93,6 +98,8 @@ pub struct BufferSetup {
     pub writer: Writer,
     /// Batches found in the journal, oldest first.
     pub recovered: Vec<RecoveredBatch>,
+    /// Records that the journal is known to have lost before this start.
+    pub events_lost: u64,
     /// Every batch may be stored already: a replay.
     pub maybe_stored: bool,
     /// History is durable through here.
@@ -200,6 +207,7 @@ impl BufferActor {
             blocking,
             writer,
             recovered,
+            events_lost,
             maybe_stored,
             history_durable,
             downstream,
@@ -209,7 +217,8 @@ impl BufferActor {
             publish,
         } = setup;
         let now = clock.monotonic();
-        let state = BufferState { journal_bytes: writer.bytes(), ..BufferState::default() };
+        let lost = (events_lost > 0).then_some((JOURNAL_DAMAGED, events_lost)).into_iter().collect();
+        let state = BufferState { journal_bytes: writer.bytes(), lost, ..BufferState::default() };
         let failures_seen = flush_state.borrow().failures;
         Self {
             limits,

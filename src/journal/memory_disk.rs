@@ -5,7 +5,7 @@
 //! random numbers what of the pending becomes real: per file nothing, all, a part that ends at any byte, or blocks out of
 //! order with zeros, old bytes and noise between them; per entry whether its change took place, in any combination. Bytes
 //! that were synced are never touched. A sync that fails loses the pending bytes for good, as on Linux: the process goes
-//! on seeing them, a later sync succeeds, and the crash brings zeros. The same calls with the same numbers give the same disk.
+//! on seeing them until the system needs the memory ([`MemoryDisk::forget`]), a later sync succeeds, and the crash brings zeros. The same calls with the same numbers give the same disk.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -134,6 +134,12 @@ impl MemoryDisk {
         let mut state = self.state();
         state.crashes += 1;
         state.faults.clear();
+    }
+
+    /// The system drops from memory what it holds for clean: where a sync failed, processes see zeros from now on. True if a file's
+    /// bytes changed.
+    pub fn forget(&self) -> bool {
+        self.state().files.values_mut().map(Inode::forget).filter(|changed| *changed).count() > 0
     }
 
     /// Makes the next `times` calls of a kind fail.

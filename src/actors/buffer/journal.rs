@@ -6,8 +6,9 @@ use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Messag
 use log::{error, info, warn};
 use tokio::sync::oneshot;
 
-use super::{BufferActor, Refused, WATCH_INTERVAL};
+use super::{BufferActor, HISTORY_DAMAGED, JOURNAL_DAMAGED, Refused, WATCH_INTERVAL};
 use crate::actors::realtime::StoreNow;
+use crate::buffering::Missing;
 use crate::id::EventId;
 use crate::journal::{JournalError, SegmentNo};
 use crate::journaling::{Effect, Item, Job, Outcome, Payload, SyncPolicy};
@@ -72,12 +73,19 @@ impl BufferActor {
         ctx.spawn(ran.into_actor(self).map(|(writer, outcome), actor, ctx| {
             actor.writer = Some(writer);
             actor.apply(ctx, outcome);
+            actor.spill();
             actor.let_go();
             actor.commit_next(ctx);
             actor.answer_waiters();
             actor.publish_state();
             actor.journal_soon(ctx);
         }));
+    }
+
+    /// Without syncs (`off`) nothing is ever known to be durable, and what was written has to do.
+    fn spill(&mut self) {
+        let Self { buffer, writer: Some(writer), sync, .. } = self else { return };
+        buffer.spill(|no| *sync == SyncPolicy::Off || writer.segment(no).is_some_and(|segment| segment.durable));
     }
 
     fn arm_sync(&mut self, ctx: &mut Context<Self>, wrote: bool) {
@@ -118,7 +126,7 @@ impl BufferActor {
                         history_written = history_written.max(batch.through);
                     }
                     self.history_was_written();
-                    self.buffer.push_history(no, batch, now);
+                    self.buffer.push_history(no, *batch, now);
                     self.acknowledge_history();
                 }
                 Effect::HistoryUnchanged(through) => {
@@ -150,15 +158,12 @@ impl BufferActor {
         self.warn_of_journal_level();
     }
 
-    fn read_back(&mut self, ctx: &mut Context<Self>, no: SegmentNo, payload: Result<Payload, JournalError>) {
+    fn read_back(&mut self, ctx: &mut Context<Self>, no: SegmentNo, payload: Result<Option<Payload>, JournalError>) {
         self.reading_back = false;
         match payload {
             Ok(payload) => {
                 let missing = self.buffer.read_back(no, payload);
-                if missing > 0 {
-                    error!("journal segment {no} is damaged: {missing} events of it are lost; the disk may be failing");
-                    *self.state.lost.entry("journal_damaged").or_default() += missing;
-                }
+                self.count_missing(no, missing);
             }
             Err(error) => {
                 let seconds = WATCH_INTERVAL.as_secs();
@@ -170,6 +175,21 @@ impl BufferActor {
                     actor.commit_next(ctx);
                 });
             }
+        }
+    }
+
+    fn count_missing(&mut self, no: SegmentNo, Missing { events, history_rows, history_batch }: Missing) {
+        if events > 0 {
+            error!("journal segment {no} is damaged: {events} events of it are lost; the disk may be failing");
+            *self.state.lost.entry(JOURNAL_DAMAGED).or_default() += events;
+        }
+        if history_batch {
+            error!(
+                "journal segment {no} is damaged: {history_rows} rows of history are lost, and totals are too low by them; the \
+                 disk may be failing"
+            );
+            // A batch without rows says what became of counters; its loss is told as one.
+            *self.state.lost.entry(HISTORY_DAMAGED).or_default() += history_rows.max(1);
         }
     }
 

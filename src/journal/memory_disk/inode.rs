@@ -42,6 +42,13 @@ impl Inode {
         self.written_back[self.stable..].fill(0);
     }
 
+    /// The system drops the bytes that it holds for clean, and reads them from the disk again. True if that changed any.
+    pub fn forget(&mut self) -> bool {
+        let differs = self.content != self.written_back;
+        self.content.clone_from(&self.written_back);
+        differs
+    }
+
     pub fn after_crash(&self, random: &mut fastrand::Rng) -> Vec<u8> {
         let written = &self.written_back;
         match random.u8(..4) {
