@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidegate::sim::options::{Database, Options};
+use tidegate::sim::options::{Database, Faults, Options};
 use tidegate::sim::world;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -61,6 +61,13 @@ fn a_fixed_set_of_seeds_holds_in_memory() {
     for seed in 1..=8 {
         holds(&small(seed, 6, Database::Memory));
     }
+}
+
+/// Found by `cargo bench --bench simulate`: what expired after its 24 hours was taken for lost.
+#[test]
+fn a_run_without_faults_that_is_longer_than_events_are_kept_holds() {
+    let faults = Faults::default();
+    holds(&Options { tunnels: 2, report_interval: HOUR / 30, faults, ..small(1, 27, Database::Memory) });
 }
 
 #[test]

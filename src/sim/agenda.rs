@@ -76,10 +76,22 @@ impl Agenda {
         self.begin(kind, now, shared, disk)
     }
 
-    /// A shutdown begins: half of them meet a fault on their way, which may be a kill.
-    pub fn stop_begins(&mut self, now: Duration, deadline: Duration) {
-        if self.next.is_some() && self.rng.bool() {
+    /// A shutdown begins: half of them meet a fault on their way, which may be a kill, and a third of them two faults of the
+    /// database at once, since what is written last is written while other writes are under way.
+    pub fn stop_begins(&mut self, now: Duration, deadline: Duration, shared: &Shared, disk: &MemoryDisk) {
+        if self.next.is_none() {
+            return;
+        }
+        if self.rng.bool() {
             self.next = Some(now + Duration::from_millis(self.rng.u64(0..=deadline.as_millis() as u64)));
+        }
+        let mut database: Vec<FaultKind> =
+            self.kinds.iter().copied().filter(|kind| kind.name().starts_with("database")).collect();
+        if self.rng.u8(0..3) == 0 {
+            self.rng.shuffle(&mut database);
+            for kind in database.into_iter().take(2) {
+                self.begin(kind, now, shared, disk);
+            }
         }
     }
 
@@ -123,7 +135,8 @@ impl Agenda {
             }
             FaultKind::DiskSync => {
                 disk.fail(Call::Sync, Fault::BROKEN, rng.usize(1..3));
-                lasting = Some(60);
+                shared.going().forget = rng.bool();
+                lasting = Some(rng.u64(1..60));
             }
             FaultKind::DiskTorn => {
                 let fault = Fault { errno: [5, 28][rng.usize(0..2)], after_bytes: rng.usize(0..400) };
@@ -174,7 +187,12 @@ fn end(kind: FaultKind, shared: &Shared, disk: &MemoryDisk) {
     }
     match kind {
         FaultKind::DiskFull => disk.set_capacity(None),
-        FaultKind::DiskSync | FaultKind::DiskTorn => disk.clear_faults(),
+        FaultKind::DiskSync => {
+            disk.clear_faults();
+            let mut going = shared.going();
+            going.forgotten |= std::mem::take(&mut going.forget) && disk.forget();
+        }
+        FaultKind::DiskTorn => disk.clear_faults(),
         _ => {}
     }
     shared.see_always(Seen::Fault { name: kind.name(), on: false });

@@ -25,11 +25,17 @@ impl World {
             Ended::PowerLost => self.rng.u64(20..1_200),
             Ended::Killed | Ended::Hung | Ended::NotStarted(_) => self.rng.u64(1..30),
         };
+        // A recorder that starts on what the system has forgotten finds damage, as after a loss of power: so it is one.
+        let forgotten = std::mem::take(&mut self.shared.going().forgotten) && ended != Ended::PowerLost;
         match ended {
             Ended::PowerLost => self.disk.crash(&mut self.rng),
+            _ if forgotten => self.disk.crash(&mut self.rng),
             _ => self.disk.kill(),
         }
         self.shared.see_always(Seen::Ended(ended));
+        if forgotten {
+            self.shared.see_always(Seen::Ended(Ended::PowerLost));
+        }
         self.shared.pass(Duration::from_secs(away));
         lock(&self.shared.judge).violation.is_none()
     }

@@ -9,7 +9,7 @@ use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl, SqliteConne
 use super::invariants::holds_secret;
 use super::observation::{Audit, StoredTunnel};
 use super::options::Database;
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, Timestamp};
 use crate::event::{Counters, EndpointId, Record, TunnelKey};
 use crate::history::audit::{Levels, TunnelHistory, adjustment, check_levels, check_tunnel};
 use crate::history::calendar::Calendar;
@@ -165,6 +165,8 @@ fn audit_memory(database: &MemoryDatabase) -> Audit {
                 _ => audit.moved.push((tunnel.clone(), delta)),
             }
         }
+        let oldest = |level: usize| tables.history[level].keys().map(|(_, start)| *start).min();
+        audit.oldest = [oldest(0), oldest(1)];
         audit.tunnels = tables
             .samples
             .iter()
@@ -254,6 +256,13 @@ where
     let moved: Vec<CountersRow> = sql_query(moved).load(connection).map_err(failed)?;
     let tunnels = "SELECT endpoint_id, instance_id, status, tcp_rx, tcp_tx, udp_rx, udp_tx FROM tunnels";
     let tunnels: Vec<CountersRow> = sql_query(tunnels).load(connection).map_err(failed)?;
+    // A table without rows has no oldest one.
+    let mut oldest = |table: &str| -> Result<Option<Timestamp>, String> {
+        let query = format!("SELECT record_time AS id FROM {table} ORDER BY record_time LIMIT 1");
+        let rows: Vec<IdRow> = sql_query(query).load(connection).map_err(failed)?;
+        Ok(rows.first().map(|row| Timestamp(row.id)))
+    };
+    let oldest = [oldest("service_history")?, oldest("history_hours")?];
     let mut count = |query: String| -> Result<usize, String> {
         let rows: Vec<IdRow> = sql_query(query).load(connection).map_err(failed)?;
         Ok(rows.first().and_then(|row| usize::try_from(row.id).ok()).unwrap_or_default())
@@ -277,6 +286,7 @@ where
             .into_iter()
             .map(|row| StoredTunnel { tunnel: row.tunnel(), counters: row.counters(), status: row.status })
             .collect(),
+        oldest,
         history_problems: Vec::new(),
         history_states,
         quarantined,

@@ -265,7 +265,7 @@ impl World {
     async fn stop(&mut self, recorder: &RecorderHandle) -> LifeEnd {
         let limit = self.plan.settings.shutdown_deadline + SHUTDOWN_MARGIN;
         self.shared.see(Seen::Fault { name: "stopping", on: true });
-        self.agenda.stop_begins(self.shared.elapsed(), self.plan.settings.shutdown_deadline);
+        self.agenda.stop_begins(self.shared.elapsed(), self.plan.settings.shutdown_deadline, &self.shared, &self.disk);
         let mut answered = std::pin::pin!(tokio::time::timeout(limit, recorder.shutdown()));
         loop {
             let due = self.next_due();

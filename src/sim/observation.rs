@@ -17,6 +17,7 @@ use crate::event::{Counters, EndpointId, Record, TunnelKey, TunnelState};
 use crate::id::EventId;
 use crate::modes::StorageMode;
 use crate::pipeline::ShutdownSummary;
+use crate::retention::{Expired, Expiring};
 use crate::store::{Committed, EventBatch, HistoryBatch, LiveChanges, Overlap};
 
 /// Something that was seen, and when.
@@ -39,6 +40,17 @@ pub enum Answer<T> {
     Refused,
     /// It may have been done or not.
     Unknown,
+}
+
+impl<T> Answer<T> {
+    /// The same with another value.
+    pub fn map<U>(self, to: impl FnOnce(T) -> U) -> Answer<U> {
+        match self {
+            Self::Acknowledged(value) => Answer::Acknowledged(to(value)),
+            Self::Refused => Answer::Refused,
+            Self::Unknown => Answer::Unknown,
+        }
+    }
 }
 
 /// Kinds of observations.
@@ -115,6 +127,15 @@ pub enum Seen {
         changes: Box<LiveChanges>,
         /// What it answered.
         answer: Answer<()>,
+    },
+    /// The database was told to delete what has expired.
+    Expired {
+        /// Of which table.
+        what: Expiring,
+        /// Rows from before this.
+        before: Timestamp,
+        /// What it answered.
+        answer: Answer<Expired>,
     },
     /// The database took a definition of an endpoint, or was read.
     Defined,
@@ -215,6 +236,8 @@ pub struct Audit {
     pub moved: Vec<(TunnelKey, Counters)>,
     /// Where history does not add up, in words: what `tidegate check --history` finds.
     pub history_problems: Vec<String>,
+    /// The oldest row of minutes, and of hours.
+    pub oldest: [Option<Timestamp>; 2],
     /// Tunnels.
     pub tunnels: Vec<StoredTunnel>,
     /// Rows of `history_state`.
@@ -285,6 +308,9 @@ impl fmt::Display for Observation {
                 let LiveChanges { through, endpoints, configs, samples, removed } = &**changes;
                 write!(f, "live through={through} endpoints={} configs={}", endpoints.len(), configs.len())?;
                 write!(f, " samples={} removed={} {answer:?}", samples.len(), removed.len())
+            }
+            Seen::Expired { what, before, answer } => {
+                write!(f, "expired {} before={} {:?}", what.table(), before.0, answer.clone().map(|expired| expired.rows))
             }
             Seen::Defined => f.write_str("defined"),
             Seen::Logged { line } => write!(f, "log {line}"),

@@ -279,9 +279,6 @@ impl Plan {
     }
 }
 
-/// Longer than any simulation.
-const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
-
 fn settings(rng: &mut fastrand::Rng) -> Settings {
     let batch_events_max = [5, 40, 200, 1_000][rng.usize(0..4)];
     // Segments of small batches pile up until the boundary makes history durable.
@@ -304,9 +301,9 @@ fn settings(rng: &mut fastrand::Rng) -> Settings {
             SyncPolicy::Every(Duration::from_secs(10)),
         ][rng.usize(0..4)],
         shutdown_deadline: Duration::from_secs(rng.u64(2..40)),
-        // The invariants ask at the end for all records and all days.
+        // The invariants ask at the end for all days.
         retention: RetentionConfig {
-            events: FOR_EVER,
+            events: Duration::from_secs([1, 3, 24, 30 * 24][rng.usize(0..4)] * 3_600),
             minutes: Duration::from_secs([1, 6, 7 * 24][rng.usize(0..3)] * 3_600),
             hours: Duration::from_secs([1, 7][rng.usize(0..2)] * 86_400),
             days: None,
@@ -325,6 +322,7 @@ impl fmt::Display for Plan {
             cache_sync_interval,
             journal_sync,
             shutdown_deadline,
+            retention,
             ..
         } = &self.settings;
         writeln!(f, "seed {}: tidegate simulate {}", self.options.seed, self.options)?;
@@ -341,6 +339,14 @@ impl fmt::Display for Plan {
             humantime::format_duration(*shutdown_deadline),
             humantime::format_duration(self.latency_max)
         )?;
+        let RetentionConfig { events, minutes, hours, days: _ } = retention;
+        writeln!(
+            f,
+            "  events are kept for {}, minutes for {}, hours for {}",
+            humantime::format_duration(*events),
+            humantime::format_duration(*minutes),
+            humantime::format_duration(*hours)
+        )?;
         let versions: Vec<&str> = self.versions.iter().map(|version| version.name()).collect();
         write!(f, "  a fault every {}, masters {}", humantime::format_duration(self.fault_every), versions.join(" "))
     }
@@ -355,6 +361,21 @@ mod tests {
         let plan = |seed| Plan::draw(&Options { seed, ..Options::default() }).to_string();
         assert_eq!(plan(7), plan(7));
         assert_ne!(plan(7)[8..], plan(8)[8..]);
+    }
+
+    /// A fault that nobody can read about is one that nobody asks for, and the other way round.
+    #[test]
+    fn the_documentation_and_the_help_list_the_faults_that_there_are() {
+        let names: BTreeSet<&str> = FaultKind::NAMES.iter().map(|(_, name)| *name).collect();
+        assert_eq!(names.len(), FaultKind::NAMES.len());
+        let documentation = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/simulation.md")).unwrap();
+        let paragraph = documentation.split("\n## Faults\n\n").nth(1).and_then(|section| section.split("\n\n").next());
+        let code = paragraph.expect("a section").split('`').skip(1).step_by(2);
+        let listed: BTreeSet<&str> = code.flat_map(str::split_whitespace).filter(|word| !word.ends_with(".rs")).collect();
+        assert_eq!(listed, names);
+        let help = include_str!("../cli/simulate.rs").split("/// all, none, or names: ").nth(1).expect("the help");
+        let help = help.split("#[arg").next().unwrap_or_default().replace("///", " ");
+        assert_eq!(help.split(',').map(str::trim).collect::<BTreeSet<_>>(), names);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::observation::{Answer, Ended, Observation, Seen};
 use crate::clock::Timestamp;
 use crate::event::Record;
 use crate::id::EventId;
+use crate::retention::Expiring;
 
 /// A record that was written and is not known to be stored.
 #[derive(Clone, Debug)]
@@ -108,6 +109,10 @@ pub struct Oracle {
     steps: Vec<(Duration, i64)>,
     /// Segments that were made since the directory was synced.
     unlinked: BTreeSet<Arc<str>>,
+    /// Rows from before this may have expired, by table.
+    expired: BTreeMap<Expiring, Timestamp>,
+    /// When the records were received whose id does not say it: gaps, and events after a step back of the clock.
+    received: BTreeMap<EventId, (Expiring, Timestamp)>,
     /// All faults are over.
     pub healed: bool,
 }
@@ -171,6 +176,13 @@ impl Oracle {
                 }
             }
             Seen::Live { answer, .. } => self.fold_call(at, *answer),
+            Seen::Expired { what, before, answer } => {
+                self.fold_call(at, answer.clone().map(|_| ()));
+                if !matches!(answer, Answer::Refused) {
+                    let expired = self.expired.entry(*what).or_insert(*before);
+                    *expired = (*before).max(*expired);
+                }
+            }
             Seen::Fault { name, on } => {
                 self.faults.insert(name, (*on, at));
                 if name.starts_with("database") {
@@ -205,6 +217,11 @@ impl Oracle {
         for record in records {
             let id = record.id();
             self.highest = self.highest.max(id);
+            let (received, is_gap) = (record.received_at(), matches!(record, Record::Gap(_)));
+            if is_gap || received.millis() != id.id_clock().millis() {
+                let table = if is_gap { Expiring::Gaps } else { Expiring::Events };
+                self.received.insert(id, (table, received));
+            }
             *(if certain { &mut self.written } else { &mut self.uncertain }) += 1;
             let (record, file) = (record.clone(), Arc::clone(file));
             let pending = Pending { record, file, at, synced: false, sync_failed: false, certain, in_doubt: false };
@@ -244,6 +261,19 @@ impl Oracle {
             }
             Answer::Refused | Answer::Unknown => self.works_since = None,
         }
+    }
+
+    /// In which table a record that was stored stands, and when it was received.
+    #[must_use]
+    pub fn received(&self, id: EventId) -> (Expiring, Timestamp) {
+        self.received.get(&id).copied().unwrap_or((Expiring::Events, id.id_clock()))
+    }
+
+    /// Whether a record that was stored need not be there any more.
+    #[must_use]
+    pub fn may_have_expired(&self, id: EventId) -> bool {
+        let (table, received) = self.received(id);
+        self.expired.get(&table).is_some_and(|before| received < *before)
     }
 
     /// Whether a fault goes on.

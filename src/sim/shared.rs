@@ -36,6 +36,10 @@ pub struct Going {
     pub doubts: Vec<bool>,
     /// Journal work takes seconds.
     pub disk_slow: bool,
+    /// After the failed syncs that come the system drops what they were to write from memory, too.
+    pub forget: bool,
+    /// It did: files are not what the recorder wrote, and the machine does not go on like that when the recorder is gone.
+    pub forgotten: bool,
     /// The recorder dies at this call.
     pub death: Option<Death>,
     /// It is dead: nothing that its remains do has an effect.

@@ -50,7 +50,7 @@ impl SimStore {
         }
     }
 
-    fn call<T: Copy>(
+    fn call<T: Clone>(
         &mut self,
         commits: bool,
         call: impl FnOnce(&mut dyn Store) -> Result<T, StoreError>,
@@ -70,7 +70,7 @@ impl SimStore {
                 (Answer::Unknown, Err(failed.unwrap_or_else(|| unavailable("the answer to COMMIT was lost", true))))
             }
             Fate::Succeeds => match call(self.store.as_mut()) {
-                Ok(value) => (Answer::Acknowledged(value), Ok(value)),
+                Ok(value) => (Answer::Acknowledged(value.clone()), Ok(value)),
                 Err(error) => (if error.in_doubt { Answer::Unknown } else { Answer::Refused }, Err(error)),
             },
         };
@@ -153,7 +153,8 @@ impl Store for SimStore {
     }
 
     fn expire(&mut self, step: &Expiry) -> Result<Expired, StoreError> {
-        self.plain(|store| store.expire(step))
+        let note = |answer| Seen::Expired { what: step.what, before: step.before, answer };
+        self.call(true, |store| store.expire(step), note)
     }
 
     fn purge(&mut self, id: EndpointId, from: Purge) -> Result<Purge, StoreError> {

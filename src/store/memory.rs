@@ -129,8 +129,11 @@ impl Tables {
             }
             Expiring::Events | Expiring::Gaps => {
                 let is_event = what == Expiring::Events;
-                old(&mut self.records, |_, record| {
-                    matches!(record, Record::Event(_)) == is_event && record.received_at() < before
+                // What was written one at a time expires when its batch is in `flushes`.
+                let flushed = self.flushes.iter().map(|flush| flush.last).max().unwrap_or_default();
+                old(&mut self.records, |id, record| {
+                    let is_due = !is_event || *id <= flushed;
+                    matches!(record, Record::Event(_)) == is_event && record.received_at() < before && is_due
                 })
             }
             Expiring::Quarantine | Expiring::Flushes | Expiring::Space => 0,

@@ -8,8 +8,10 @@ mod boundaries;
 mod cache;
 mod convergence;
 mod durable;
+mod expiry;
 mod freshness;
 mod history;
+mod live;
 mod maps;
 mod memory;
 mod order;
@@ -35,8 +37,10 @@ pub use boundaries::Boundaries;
 pub use cache::Cache;
 pub use convergence::Convergence;
 pub use durable::Durable;
+pub use expiry::Expiry;
 pub use freshness::Freshness;
 pub use history::HistoryAddsUp;
+pub use live::Live;
 pub use maps::Maps;
 pub use memory::Memory;
 pub use order::Order;
@@ -85,11 +89,13 @@ pub fn all(terms: &Terms) -> Vec<Box<dyn Invariant + Send>> {
         Box::new(HistoryAddsUp::default()),
         Box::new(Cache::default()),
         Box::new(Freshness::new(terms)),
+        Box::new(Live::default()),
         Box::new(Convergence),
         Box::new(Secrets),
         Box::new(Maps),
         Box::new(Shutdown),
         Box::new(Patience::default()),
         Box::new(Told::default()),
+        Box::new(Expiry::new(terms)),
     ]
 }

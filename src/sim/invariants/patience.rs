@@ -29,6 +29,7 @@ impl Invariant for Patience {
                 return Ok(0);
             }
             Seen::Defined
+            | Seen::Expired { answer: Answer::Acknowledged(_), .. }
             | Seen::Live { answer: Answer::Acknowledged(()), .. }
             | Seen::Single { answer: Answer::Acknowledged(_), .. } => {
                 self.failed_at = None;
