@@ -159,7 +159,11 @@ fn audit_memory(database: &MemoryDatabase) -> Audit {
     database.with_tables(|tables| {
         let mut audit = Audit { records: tables.records.keys().copied().collect(), ..Audit::default() };
         for ((tunnel, _), day) in &tables.history[2] {
-            let delta = day.row.delta;
+            let (delta, reports) = (day.row.delta, u64::try_from(day.row.record_count).unwrap_or_default());
+            match audit.reports.last_mut() {
+                Some((last, counted)) if last == tunnel => *counted += reports,
+                _ => audit.reports.push((tunnel.clone(), reports)),
+            }
             match audit.moved.last_mut() {
                 Some((last, moved)) if last == tunnel => *moved = sum(*moved, delta),
                 _ => audit.moved.push((tunnel.clone(), delta)),
@@ -254,6 +258,9 @@ where
                  CAST(SUM(delta_tcp_out) AS BIGINT) AS tcp_tx, CAST(SUM(delta_udp_in) AS BIGINT) AS udp_rx, \
                  CAST(SUM(delta_udp_out) AS BIGINT) AS udp_tx FROM history_days GROUP BY endpoint_id, instance_id ORDER BY endpoint_id, instance_id";
     let moved: Vec<CountersRow> = sql_query(moved).load(connection).map_err(failed)?;
+    let reports = "SELECT endpoint_id, instance_id, '' AS status, CAST(SUM(record_count) AS BIGINT) AS tcp_rx, CAST(0 AS BIGINT) AS tcp_tx, \
+                   CAST(0 AS BIGINT) AS udp_rx, CAST(0 AS BIGINT) AS udp_tx FROM history_days GROUP BY endpoint_id, instance_id ORDER BY endpoint_id, instance_id";
+    let reports: Vec<CountersRow> = sql_query(reports).load(connection).map_err(failed)?;
     let tunnels = "SELECT endpoint_id, instance_id, status, tcp_rx, tcp_tx, udp_rx, udp_tx FROM tunnels";
     let tunnels: Vec<CountersRow> = sql_query(tunnels).load(connection).map_err(failed)?;
     // A table without rows has no oldest one.
@@ -282,6 +289,7 @@ where
     Ok(Audit {
         records: records.into_iter().map(|row| EventId(row.id)).collect(),
         moved: moved.iter().map(|row| (row.tunnel(), row.counters())).collect(),
+        reports: reports.iter().map(|row| (row.tunnel(), row.counters().tcp_rx)).collect(),
         tunnels: tunnels
             .into_iter()
             .map(|row| StoredTunnel { tunnel: row.tunnel(), counters: row.counters(), status: row.status })

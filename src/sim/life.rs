@@ -93,6 +93,10 @@ impl World {
             Err(end) => return end,
         };
         self.shared.see(Seen::Started { life: self.life });
+        // What it made of database and journal, before a stream says anything new.
+        if self.look(&recorder).await.is_none() {
+            return self.over();
+        }
         if let Some(end) = self.under_faults(&recorder).await {
             return end;
         }

@@ -234,6 +234,8 @@ pub struct Audit {
     pub records: Vec<EventId>,
     /// Sums of the deltas in `history_days`, by tunnel.
     pub moved: Vec<(TunnelKey, Counters)>,
+    /// Sums of `record_count` there.
+    pub reports: Vec<(TunnelKey, u64)>,
     /// Where history does not add up, in words: what `tidegate check --history` finds.
     pub history_problems: Vec<String>,
     /// The oldest row of minutes, and of hours.

@@ -1,7 +1,8 @@
 //! History adds up (promise 5): what `tidegate check --history` proves of the database holds, and for each tunnel the stored
 //! deltas are the movement of its counters over the records that were written, counted anew here in one piece. Where events were
 //! lost, refused or left open the sum may differ from that (the live windows saw what the journal refused), but it is never above
-//! what the counters rose at the master itself.
+//! what the counters rose at the master itself. Each report that was written is counted in some minute: a window that is lost at a
+//! restart shows there alone, since the next sample makes good for the sums.
 
 use std::collections::BTreeMap;
 
@@ -32,6 +33,7 @@ pub struct HistoryAddsUp {
 struct Reckoning {
     histories: Histories,
     moved: BTreeMap<TunnelKey, Counters>,
+    reports: BTreeMap<TunnelKey, u64>,
 }
 
 impl Reckoning {
@@ -45,6 +47,7 @@ impl Reckoning {
     fn sum_up(&mut self) {
         let info = FlushInfo { cause: FlushCause::Manual, boundary: None, skipped_boundaries: 0, cut_at: Timestamp(0) };
         for row in self.histories.cut(EventId(1), info, true).into_iter().flat_map(|batch| batch.rows) {
+            *self.reports.entry(row.tunnel.clone()).or_default() += u64::try_from(row.figures.record_count).unwrap_or_default();
             let moved = self.moved.entry(row.tunnel).or_default();
             *moved = sum(*moved, row.figures.delta);
         }
@@ -98,6 +101,13 @@ impl Invariant for HistoryAddsUp {
                         }
                     }
                 }
+                let counted: BTreeMap<_, _> = settled.audit.reports.iter().map(|(tunnel, count)| (tunnel, *count)).collect();
+                for (tunnel, reports) in self.least.reports.iter().filter(|_| exact) {
+                    let counted = counted.get(tunnel).copied().unwrap_or_default();
+                    if counted < *reports {
+                        return Err(format!("{}: {reports} reports were written, and {counted} are counted", tunnel.instance));
+                    }
+                }
                 Ok(self.least.moved.len() as u64)
             }
             _ => Ok(0),
@@ -134,6 +144,7 @@ mod tests {
     fn settled(moved: u64) -> Seen {
         let mut settled = Settled::default();
         settled.audit.moved = vec![(tunnel(), counters(moved))];
+        settled.audit.reports = vec![(tunnel(), 9)];
         Seen::Settled(Box::new(settled))
     }
 
@@ -164,6 +175,13 @@ mod tests {
     #[test]
     fn a_fall_that_was_taken_for_a_reset_is_found() {
         told(&[5, 10, 3, 9]).see(settled(14)).is_bad("moved 11 to 11, and 14 is stored");
+    }
+
+    #[test]
+    fn a_window_that_was_lost_is_found_by_its_reports() {
+        let Seen::Settled(mut at_end) = settled(25) else { unreachable!() };
+        at_end.audit.reports = vec![(tunnel(), 2)];
+        told(&[5, 10, 30]).see(Seen::Settled(at_end)).is_bad("3 reports were written, and 2 are counted");
     }
 
     #[test]

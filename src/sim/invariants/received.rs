@@ -2,7 +2,8 @@
 //! recorder counts as received was written.
 //!
 //! Written means that the disk acknowledged the append. A record is left open only where the promise leaves it open: power
-//! was lost before its segment was synced. The counter is held against the disk at every look, which finds a reply that
+//! was lost before its segment was synced. A batch that passes a record over is found when it is committed, since a later loss of
+//! power would excuse it. The counter is held against the disk at every look, which finds a reply that
 //! comes before the write, and with `journal.sync_interval = always` one that comes before the sync.
 
 use std::collections::BTreeMap;
@@ -27,6 +28,23 @@ impl Received {
     #[must_use]
     pub fn new(terms: &Terms) -> Self {
         Self { always_synced: terms.settings.journal_sync == SyncPolicy::Always, written: BTreeMap::new() }
+    }
+
+    /// Batches are cut and committed in the order of ids: what one of them goes beyond is in it, or is lost.
+    fn passed_over(oracle: &Oracle, records: &[Record]) -> Result<u64, String> {
+        let Some(last) = records.last().map(Record::id) else { return Ok(0) };
+        let mut in_batch = records.iter().map(Record::id).peekable();
+        for (id, pending) in oracle.pending.range(..=last).filter(|(_, pending)| pending.certain) {
+            while in_batch.next_if(|stored| stored < id).is_some() {}
+            if in_batch.next_if_eq(id).is_none() {
+                return Err(format!(
+                    "{} was written to {} and is missing in a batch that goes beyond it",
+                    name(&pending.record),
+                    pending.file
+                ));
+            }
+        }
+        Ok(records.len() as u64)
     }
 
     /// Records of this life that a loss of power would take now.
@@ -73,6 +91,7 @@ impl Invariant for Received {
                 }
                 return Ok(look.ingest.len() as u64);
             }
+            Seen::Events { batch, answer: Answer::Acknowledged(_) } => return Self::passed_over(oracle, &batch.records),
             Seen::Settled(settled) => {
                 let missing = oracle.pending.values().find(|pending| pending.certain);
                 if let Some(missing) = missing {
@@ -131,6 +150,18 @@ mod tests {
         let mut history = History::of(Received::new(&terms()));
         history.written("1.events", &[update(1, 1)]).see(Seen::Ended(Ended::Killed)).see(settled(&[]));
         history.is_bad("1 of 9545ac3d was written to 1.events and is not stored");
+    }
+
+    #[test]
+    fn a_written_record_that_a_batch_passes_over_is_found_at_once() {
+        let records = [update(1, 1), update(2, 2), update(3, 3)];
+        let mut history = History::of(Received::new(&terms()));
+        history.written("1.events", &records).batch(&records[..1], false, committed(1, 0));
+        history.batch(&records[1..], false, committed(2, 0));
+        history.is_good();
+        let mut history = History::of(Received::new(&terms()));
+        history.written("1.events", &records).batch(&[records[0].clone(), records[2].clone()], false, committed(2, 0));
+        history.is_bad("2 of 9545ac3d was written to 1.events and is missing in a batch that goes beyond it");
     }
 
     #[test]
