@@ -277,8 +277,11 @@ pub struct Gap {
 impl Gap {
     /// Reason: the instance was there before the recorder was away, and is not any more.
     pub const VANISHED: &'static str = "vanished";
-    /// Reason: the master's uptime shows that it was started anew at `from`; nothing is missing because of this by itself.
+    /// Reason: the master's uptime shows that it was started anew at `from`, as far as a second or two. Nothing is missing because of
+    /// this by itself: it says why counters fell when the stream came back.
     pub const MASTER_RESTARTED: &'static str = "master_restarted";
+    /// Reason: events came and were not accepted.
+    pub const REFUSED: &'static str = "refused";
 }
 
 /// What the journal keeps and a batch stores.

@@ -13,13 +13,15 @@ pub mod figures;
 pub mod ladder;
 mod movement;
 mod pairs;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::movement::{Before, step};
+pub(crate) use self::movement::{Before, Step, step};
 pub use self::pairs::{InTotals, in_totals};
 
 use self::figures::sum;
@@ -49,6 +51,9 @@ struct TunnelHistory {
     window: Option<Window>,
     part: Option<Part>,
     end: Option<End>,
+    /// Whether a reset lasted at its master when the last sample came, as far as that was known.
+    #[serde(default)]
+    resets_last: bool,
 }
 
 /// A minute of which a part was closed before.
@@ -105,8 +110,11 @@ pub struct Histories {
     changed: BTreeSet<TunnelKey>,
     gone: BTreeSet<TunnelKey>,
     clients: Clients,
-    /// Endpoints where a reset lasts.
-    resets_last: BTreeSet<EndpointId>,
+    /// Whether a reset lasts at an endpoint, where its master told since this began. Elsewhere each tunnel's state says what was known
+    /// of it: records that are counted anew after a crash must not be judged by a version that came after them.
+    resets_last: BTreeMap<EndpointId, bool>,
+    /// The record with which each stream began that followed another one: what fell since may be explained by a restart.
+    resumed: BTreeMap<EndpointId, EventId>,
     through: EventId,
 }
 
@@ -131,11 +139,7 @@ impl Histories {
 
     /// A master told its version, which says whether resets last there.
     pub fn learn_version(&mut self, endpoint: EndpointId, version: &str) {
-        if lasting_resets(version) {
-            self.resets_last.insert(endpoint);
-        } else {
-            self.resets_last.remove(&endpoint);
-        }
+        self.resets_last.insert(endpoint, lasting_resets(version));
     }
 
     /// The last event that is contained.
@@ -144,10 +148,15 @@ impl Histories {
         self.through
     }
 
-    /// Closed rows that wait to be stored.
+    /// Closed rows and falls of counters that wait to be stored.
     #[must_use]
     pub fn waiting_rows(&self) -> usize {
-        self.closed.len()
+        self.closed.len() + self.counter_events.len()
+    }
+
+    /// Falls of counters that wait to be stored.
+    pub fn falls(&self) -> impl Iterator<Item = &CounterEvent> {
+        self.counter_events.iter()
     }
 
     /// The closed rows that wait to be stored, by tunnel and minute.
@@ -165,7 +174,11 @@ impl Histories {
             Record::Event(event) => self.observe_event(event),
             Record::Gap(gap) => match gap.reason.as_ref() {
                 Gap::VANISHED => self.remove(&TunnelKey { endpoint: gap.endpoint, instance: gap.instance.clone() }),
-                Gap::MASTER_RESTARTED => self.explain_falls(gap.endpoint, gap.from),
+                Gap::MASTER_RESTARTED => self.explain_falls(gap.endpoint),
+                Gap::REFUSED => {}
+                _ if gap.instance.as_str().is_empty() => {
+                    self.resumed.insert(gap.endpoint, gap.id);
+                }
                 _ => {}
             },
         }
@@ -238,6 +251,7 @@ impl Histories {
             window: None,
             part: None,
             end,
+            resets_last: false,
         };
         self.tunnels.insert(tunnel.clone(), history);
         if pairs_up {
@@ -253,14 +267,20 @@ impl Histories {
         let Some(history) = self.tunnels.get_mut(tunnel) else { return };
         let now = event.received_at;
         let after = bounded(sample.counters);
-        let resets_last = self.resets_last.contains(&tunnel.endpoint);
+        let resets_last = *self.resets_last.get(&tunnel.endpoint).unwrap_or(&history.resets_last);
+        history.resets_last = resets_last;
         let mut step = step(Before { counters: history.last.counters, fall: history.fall, resets_last }, after);
         if event.kind == EventKind::Create
             && let Some(first) = history.first.take()
         {
-            // An `update` overtook it (the master's two senders race): what that showed first was moved since.
-            step.counted = sum(step.counted, first);
             history.accounted = Counters::default();
+            step = if step.kind.is_some() && history.last.counters == first {
+                // The list of instances, from which it was taken, was ahead of the stream: all that it showed is still to come.
+                Step { counted: after, kind: None, fall: None }
+            } else {
+                // An `update` overtook it (the master's two senders race): what that showed first was moved since.
+                Step { counted: sum(step.counted, first), ..step }
+            };
         }
         if let Some(kind) = step.kind {
             self.counter_events.push(CounterEvent {
@@ -290,17 +310,23 @@ impl Histories {
         self.changed.insert(tunnel.clone());
     }
 
-    /// The master was restarted at `since`: what fell at once came back from an older state.
-    fn explain_falls(&mut self, endpoint: EndpointId, since: Timestamp) {
-        for event in self.counter_events.iter_mut().rev().take_while(|event| event.at >= since) {
-            if event.tunnel.endpoint == endpoint && matches!(event.kind.as_ref(), RESET | FALL_UNKNOWN) {
-                event.kind = FALL_BACK.into();
-                if let Some(history) = self.tunnels.get_mut(&event.tunnel) {
-                    history.fall = None;
-                    self.changed.insert(event.tunnel.clone());
-                }
+    /// The master was started anew before the present stream: what fell since that began came back from an older state. Only what
+    /// was not handed over meanwhile can still be called so.
+    fn explain_falls(&mut self, endpoint: EndpointId) {
+        let since = self.resumed.get(&endpoint).copied().unwrap_or_default();
+        for event in self.counter_events.iter_mut().rev().take_while(|event| event.event > since) {
+            if event.tunnel.endpoint != endpoint || !matches!(event.kind.as_ref(), RESET | FALL_UNKNOWN) {
+                continue;
+            }
+            event.kind = FALL_BACK.into();
+            // Where resets do not last the next figures may undo one that was seen together with the restart.
+            if let Some(history) = self.tunnels.get_mut(&event.tunnel).filter(|history| history.resets_last) {
+                history.fall = None;
+                self.changed.insert(event.tunnel.clone());
             }
         }
+        // It may have come back as another version. It tells which one next.
+        self.resets_last.insert(endpoint, false);
     }
 
     /// Closes the windows of an endpoint's tunnels and forgets their counters.
@@ -310,6 +336,7 @@ impl Histories {
             self.remove(&tunnel);
         }
         self.resets_last.remove(&endpoint);
+        self.resumed.remove(&endpoint);
     }
 
     /// Forgets tunnels that do not exist, as [`Self::forget`] does.
@@ -415,316 +442,5 @@ fn lasting_resets(version: &str) -> bool {
     match (next(), next()) {
         (Some(major), Some(minor)) => (major, minor, next().unwrap_or(0)) >= RESETS_LAST_SINCE,
         _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::figures::Figures;
-    use super::*;
-    use crate::event::{InstanceConfig, InstanceId, Peer, Sample};
-    use crate::redact::Redacted;
-    use crate::store::FlushCause;
-
-    const NOON: i64 = 1_795_435_200_000_000;
-
-    fn tunnel() -> TunnelKey {
-        TunnelKey { endpoint: EndpointId(1), instance: InstanceId::from("9545ac3d") }
-    }
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp(NOON + seconds * Timestamp::SECOND)
-    }
-
-    fn update(seconds: i64, tcp_rx: u64) -> Record {
-        of_kind(EventKind::Update, seconds, tcp_rx)
-    }
-
-    fn of_kind(kind: EventKind, seconds: i64, tcp_rx: u64) -> Record {
-        let sample = Sample { counters: Counters { tcp_rx, ..Counters::default() }, ping: Some(10), ..Sample::default() };
-        Record::Event(Event {
-            id: EventId(NOON + seconds * 10 + 1),
-            endpoint: EndpointId(1),
-            received_at: at(seconds),
-            event_time: None,
-            kind,
-            instance: tunnel().instance,
-            sample: Some(sample),
-            config: None,
-            detail: None,
-            logs: None,
-            stored: true,
-        })
-    }
-
-    fn cut(histories: &mut Histories, seconds: i64, open: bool) -> HistoryBatch {
-        let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: at(seconds) };
-        histories.cut(EventId(1), info, open).expect("something to cut")
-    }
-
-    #[test]
-    fn traffic_between_two_windows_is_in_the_later_one_and_the_sum_is_the_movement() {
-        let mut histories = Histories::default();
-        for (seconds, tcp_rx) in [(0, 1000), (5, 1500), (55, 2000), (60, 2600), (65, 2700), (130, 3000)] {
-            histories.observe(&update(seconds, tcp_rx));
-        }
-        let batch = cut(&mut histories, 131, true);
-        let deltas: Vec<u64> = batch.rows.iter().map(|row| row.figures.delta.tcp_rx).collect();
-        assert_eq!(deltas, [1000, 700, 300]);
-        assert_eq!(deltas.iter().sum::<u64>(), 3000 - 1000);
-        assert_eq!(batch.rows[1].figures.speed_in(), Some(70));
-    }
-
-    #[test]
-    fn a_reset_to_zero_counts_nothing_and_growth_goes_on_from_zero() {
-        let mut histories = Histories::default();
-        for (seconds, tcp_rx) in [(0, 1000), (5, 0), (10, 0), (15, 40)] {
-            histories.observe(&update(seconds, tcp_rx));
-        }
-        let batch = cut(&mut histories, 20, true);
-        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 40);
-        assert_eq!(batch.counter_events.len(), 1);
-        assert_eq!(batch.counter_events[0].kind.as_ref(), "reset");
-    }
-
-    #[test]
-    fn a_reset_that_the_next_report_undoes_does_not_count_a_lifetime() {
-        let mut histories = Histories::default();
-        for (seconds, tcp_rx) in [(0, 1000), (3, 0), (5, 1200), (10, 1300)] {
-            histories.observe(&update(seconds, tcp_rx));
-        }
-        let batch = cut(&mut histories, 20, true);
-        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 300);
-        let kinds: Vec<&str> = batch.counter_events.iter().map(|event| event.kind.as_ref()).collect();
-        assert_eq!(kinds, ["reset", "reset_undone"]);
-    }
-
-    #[test]
-    fn a_fall_to_an_older_value_counts_nothing_and_is_listed() {
-        let mut histories = Histories::default();
-        for (seconds, tcp_rx) in [(0, 300_000), (5, 100_000), (10, 100_500)] {
-            histories.observe(&update(seconds, tcp_rx));
-        }
-        let batch = cut(&mut histories, 20, true);
-        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 500);
-        assert_eq!(batch.counter_events[0].kind.as_ref(), "fall_unknown");
-        assert_eq!(batch.counter_events[0].before.tcp_rx, 300_000);
-    }
-
-    #[test]
-    fn counting_goes_on_from_a_stored_state_in_the_same_window() {
-        let mut first = Histories::default();
-        first.observe(&update(0, 100));
-        first.observe(&update(5, 200));
-        let batch = cut(&mut first, 7, true);
-        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 100);
-
-        let mut second = Histories::default();
-        second.restore(batch.through, batch.states.iter().map(|(tunnel, state)| (tunnel.clone(), state.as_deref())));
-        second.observe(&update(5, 200));
-        second.observe(&update(10, 350));
-        let rows = cut(&mut second, 70, true).rows;
-        assert_eq!(rows.len(), 1);
-        assert_eq!((rows[0].figures.delta.tcp_rx, rows[0].figures.record_count), (150, 1), "the rest of the minute, to be added");
-    }
-
-    #[test]
-    fn a_minute_that_the_clock_went_back_to_is_added_to() {
-        let mut histories = Histories::default();
-        for (seconds, tcp_rx) in [(0, 0), (30, 100), (60, 150)] {
-            histories.observe(&update(seconds, tcp_rx));
-        }
-        let Record::Event(mut back) = update(61, 170) else { unreachable!() };
-        back.received_at = at(20);
-        histories.observe(&Record::Event(back));
-        let rows = cut(&mut histories, 62, true).rows;
-        assert_eq!(rows.iter().map(|row| row.figures.delta.tcp_rx).collect::<Vec<_>>(), [120, 50]);
-    }
-
-    /// The clock goes back by a minute and forward again: the rows of both minutes are whole in the end, also where parts of
-    /// them were handed over in between.
-    #[test]
-    fn minutes_that_are_lived_through_twice_add_up_however_often_they_are_cut() {
-        for cut_often in [false, true] {
-            let mut histories = Histories::default();
-            let mut stored: BTreeMap<Timestamp, Figures> = BTreeMap::new();
-            let mut store = |histories: &mut Histories, seconds| {
-                for row in cut(histories, seconds, true).rows {
-                    let stored = stored.entry(row.minute).or_default();
-                    *stored = stored.plus(row.figures);
-                }
-                stored.values().map(|figures| figures.delta.tcp_rx).sum::<u64>()
-            };
-            // Seconds of the wall clock: up to 90, back to 30, and on to 150.
-            let walls = (0..=90).step_by(10).chain((30..=150).step_by(10));
-            let mut total = 0;
-            for (step, wall) in (0_i64..).zip(walls) {
-                let Record::Event(mut event) = update(step, step as u64 * 100) else { unreachable!() };
-                event.received_at = at(wall);
-                histories.observe(&Record::Event(event));
-                if cut_often {
-                    total = store(&mut histories, wall);
-                    assert_eq!(total, step as u64 * 100, "at {wall}");
-                }
-            }
-            if !cut_often {
-                histories.close_until(at(200));
-                total = store(&mut histories, 200);
-            }
-            assert_eq!(total, 2_200);
-        }
-    }
-
-    #[test]
-    fn the_interval_is_learnt_and_gives_the_expected_count() {
-        let mut histories = Histories::default();
-        for step in 0..26 {
-            histories.observe(&update(step * 5, 0));
-        }
-        // A change of state between two reports does not disturb it.
-        histories.observe(&update(126, 0));
-        histories.close_until(at(180));
-        let rows = cut(&mut histories, 180, false).rows;
-        assert_eq!(
-            rows.iter().map(|row| (row.figures.record_count, row.figures.expected_count)).collect::<Vec<_>>(),
-            [(12, 12), (12, 12), (3, 12)]
-        );
-    }
-
-    #[test]
-    fn a_deleted_tunnel_leaves_its_row_and_no_state() {
-        let mut histories = Histories::default();
-        histories.observe(&update(0, 5));
-        histories.observe(&update(5, 8));
-        histories.observe(&of_kind(EventKind::Delete, 6, 8));
-        let batch = cut(&mut histories, 7, false);
-        assert_eq!(batch.rows.len(), 1);
-        assert_eq!(batch.states, [(tunnel(), None)]);
-        assert!(histories.tunnels.is_empty() && histories.changed.is_empty());
-    }
-
-    #[test]
-    fn nothing_new_gives_no_batch() {
-        let mut histories = Histories::default();
-        histories.observe(&update(0, 5));
-        let _ = cut(&mut histories, 7, false);
-        let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: at(8) };
-        assert!(histories.cut(EventId(2), info, false).is_none());
-    }
-
-    fn accounts(batch: &HistoryBatch) -> Vec<(u64, u64, u64)> {
-        batch.accounts.iter().map(|account| (account.from.tcp_rx, account.to.tcp_rx, account.open.tcp_rx)).collect()
-    }
-
-    #[test]
-    fn a_window_that_is_handed_over_in_parts_expects_no_more_reports_than_a_whole_one() {
-        let mut histories = Histories::default();
-        let mut expected = 0;
-        for step in 0..36 {
-            histories.observe(&update(step * 5, 0));
-            if step % 5 == 3 {
-                let batch = cut(&mut histories, step * 5 + 1, true);
-                expected +=
-                    batch.rows.iter().filter(|row| row.minute == at(60)).map(|row| row.figures.expected_count).sum::<i32>();
-            }
-        }
-        // The last part ended before the minute did.
-        assert_eq!(expected, 11);
-    }
-
-    #[test]
-    fn the_first_figures_of_a_tunnel_are_not_ours_unless_it_is_seen_being_created() {
-        let mut histories = Histories::default();
-        histories.observe(&of_kind(EventKind::Initial, 0, 1_000_000));
-        histories.observe(&update(5, 1_000_010));
-        let batch = cut(&mut histories, 7, true);
-        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 10);
-        assert_eq!(accounts(&batch), [(1_000_000, 1_000_010, 0)]);
-
-        let mut histories = Histories::default();
-        histories.observe(&of_kind(EventKind::Create, 0, 7));
-        histories.observe(&update(5, 17));
-        assert_eq!(cut(&mut histories, 7, true).rows[0].figures.delta.tcp_rx, 17);
-    }
-
-    #[test]
-    fn a_create_event_that_an_update_overtook_still_counts_from_zero() {
-        let mut histories = Histories::default();
-        histories.observe(&update(0, 7));
-        histories.observe(&of_kind(EventKind::Create, 1, 7));
-        histories.observe(&update(5, 17));
-        let batch = cut(&mut histories, 7, true);
-        assert_eq!((batch.rows[0].figures.delta.tcp_rx, accounts(&batch)), (17, vec![(0, 17, 0)]));
-    }
-
-    #[test]
-    fn accounts_go_on_from_batch_to_batch_and_say_what_is_open() {
-        let mut histories = Histories::default();
-        histories.observe(&update(0, 100));
-        histories.observe(&update(50, 150));
-        histories.observe(&update(65, 175));
-        assert_eq!(accounts(&cut(&mut histories, 66, false)), [(100, 175, 25)]);
-        histories.observe(&update(70, 180));
-        assert_eq!(accounts(&cut(&mut histories, 71, true)), [(175, 180, 0)]);
-        histories.observe(&of_kind(EventKind::Delete, 72, 181));
-        assert_eq!(accounts(&cut(&mut histories, 73, true)), [(180, 181, 0)]);
-    }
-
-    #[test]
-    fn a_tunnel_that_comes_back_after_it_was_gone_has_two_accounts_in_a_batch() {
-        let mut histories = Histories::default();
-        for record in [update(0, 100), of_kind(EventKind::Delete, 5, 140), update(10, 900), update(15, 907)] {
-            histories.observe(&record);
-        }
-        let batch = cut(&mut histories, 20, true);
-        assert_eq!((batch.rows[0].figures.delta.tcp_rx, accounts(&batch)), (47, vec![(100, 140, 0), (900, 907, 0)]));
-    }
-
-    #[test]
-    fn a_reset_lasts_where_the_version_says_so() {
-        for (version, moved) in [("v1.8.1", 200), ("v1.8.2", 1_200), ("2.0.0-b10", 1_200), ("nonsense", 200)] {
-            let mut histories = Histories::default();
-            histories.learn_version(EndpointId(1), version);
-            for (seconds, tcp_rx) in [(0, 1_000), (3, 0), (5, 1_200)] {
-                histories.observe(&update(seconds, tcp_rx));
-            }
-            assert_eq!(cut(&mut histories, 20, true).rows[0].figures.delta.tcp_rx, moved, "{version}");
-        }
-    }
-
-    #[test]
-    fn a_restart_of_the_master_explains_what_fell_since() {
-        let mut histories = Histories::default();
-        histories.observe(&update(0, 1_000));
-        histories.observe(&of_kind(EventKind::Initial, 20, 400));
-        histories.observe(&Record::Gap(Gap {
-            id: EventId(NOON + 21 * 10),
-            endpoint: EndpointId(1),
-            instance: InstanceId::from(""),
-            from: at(18),
-            to: at(21),
-            reason: Gap::MASTER_RESTARTED.into(),
-        }));
-        // Growth beyond the old figures is growth: the fall is explained and nothing will take it back.
-        histories.observe(&update(25, 1_100));
-        let batch = cut(&mut histories, 30, true);
-        assert_eq!((batch.counter_events.len(), batch.counter_events[0].kind.as_ref()), (1, "fall_back"));
-        assert_eq!(batch.rows[0].figures.delta.tcp_rx, 700);
-    }
-
-    #[test]
-    fn of_two_followed_ends_the_client_counts_in_totals() {
-        let end = |instance: &str, kind: &str, seconds: i64| {
-            let Record::Event(event) = update(seconds, 5) else { unreachable!() };
-            let peer = Peer { sid: Redacted::from_store("service"), ..Peer::default() };
-            let config = InstanceConfig { kind: Redacted::from_store(kind), peer, ..InstanceConfig::default() };
-            Record::Event(Event { instance: InstanceId::from(instance), config: Some(std::sync::Arc::new(config)), ..event })
-        };
-        let mut histories = Histories::default();
-        histories.observe(&end("aaaa0001", "server", 0));
-        histories.observe(&end("bbbb0002", "client", 1));
-        let rows = cut(&mut histories, 2, true).rows;
-        let counts: Vec<bool> = rows.iter().map(|row| row.in_totals.fleet).collect();
-        assert_eq!(counts, [false, true]);
     }
 }

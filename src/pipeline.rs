@@ -287,6 +287,7 @@ async fn build(
             cache: cache.clone().recipient(),
             health: cache.clone().recipient(),
             history: history.clone().recipient(),
+            version: history.clone().recipient(),
             buffer: buffer.clone().recipient(),
         },
         add: flush.clone().recipient(),

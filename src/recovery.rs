@@ -51,11 +51,6 @@ pub fn recover(stored: &Stored, disk: Arc<dyn Disk>, now: Timestamp) -> Result<R
         stored.history_through,
         stored.history_states.iter().map(|(tunnel, state)| (tunnel.clone(), Some(state.as_ref()))),
     );
-    for (endpoint, health) in &stored.endpoints {
-        if let Some(version) = &health.version {
-            histories.learn_version(endpoint.id, version);
-        }
-    }
     let mut highest_id = stored.highest_id;
     let mut reading = Journal::open(disk)?;
 
@@ -93,6 +88,12 @@ pub fn recover(stored: &Stored, disk: Arc<dyn Disk>, now: Timestamp) -> Result<R
         highest_id = highest_id.max(last);
         replayed += events;
         batches.push(RecoveredBatch { events, last, empty: records.is_empty(), ..nothing(no, segment.bytes, now) });
+    }
+    // Not before: the version may be newer than the records.
+    for (endpoint, health) in &stored.endpoints {
+        if let Some(version) = &health.version {
+            histories.learn_version(endpoint.id, version);
+        }
     }
     // The end of a tunnel may be known to live state alone: its event was refused by a full disk, and the recorder died before its
     // history was handed over. Nobody would forget its counters any more.

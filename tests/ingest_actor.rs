@@ -15,7 +15,7 @@ use serde_json::json;
 use tidegate::actors::buffer::{Append, Refusal, Refused};
 use tidegate::actors::cache::{Apply, SetHealth};
 use tidegate::actors::endpoints::{CertificateSeen, Identified, KeyRotated};
-use tidegate::actors::history_worker::Observe;
+use tidegate::actors::history_worker::{LearnVersion, Observe};
 use tidegate::actors::sse_ingest::{
     Backlog, Downstream, Drain, IngestSetup, IngestState, READ_SPACING, Retarget, SseIngestActor,
 };
@@ -46,6 +46,8 @@ struct Script {
     certificate: Option<Fingerprint>,
     instances: Option<Result<String, TransportError>>,
     gets: Vec<(Instant, &'static str)>,
+    /// Answers to the next questions for `/info`; a version without uptime where there is none.
+    infos: VecDeque<Result<serde_json::Value, TransportError>>,
 }
 
 #[derive(Clone, Default)]
@@ -71,7 +73,10 @@ impl Transport for Master {
         let mut script = self.0.borrow_mut();
         script.gets.push((Instant::now(), call));
         let answer = match call {
-            "/info" => Ok(r#"{"ver":"v1.14.0"}"#.to_owned()),
+            "/info" => match script.infos.pop_front() {
+                Some(info) => info.map(|info| info.to_string()),
+                None => Ok(r#"{"ver":"v1.14.0"}"#.to_owned()),
+            },
             _ => script.instances.clone().unwrap_or(Err(TransportError::WrongPath { path: call.to_owned() })),
         };
         async move { answer.map(Bytes::from) }.boxed_local()
@@ -83,6 +88,8 @@ impl Transport for Master {
 struct Seen {
     applied: Vec<Record>,
     observed: usize,
+    /// What the history was told, in order: reasons of gaps, and versions.
+    told: Vec<String>,
     appended: Vec<Record>,
     health: Vec<EndpointHealth>,
     keys: Vec<String>,
@@ -118,7 +125,19 @@ impl Handler<Apply> for Probe {
 impl Handler<Observe> for Probe {
     type Result = ();
     fn handle(&mut self, Observe(bunch): Observe, _: &mut Context<Self>) {
-        self.0.borrow_mut().observed += bunch.records.len();
+        let mut seen = self.0.borrow_mut();
+        seen.observed += bunch.records.len();
+        seen.told.extend(records(&bunch).filter_map(|record| match record {
+            Record::Gap(gap) => Some(gap.reason.into()),
+            Record::Event(_) => None,
+        }));
+    }
+}
+
+impl Handler<LearnVersion> for Probe {
+    type Result = ();
+    fn handle(&mut self, told: LearnVersion, _: &mut Context<Self>) {
+        self.0.borrow_mut().told.push(told.version.into());
     }
 }
 
@@ -220,6 +239,7 @@ impl World {
                 cache: addr.clone().recipient(),
                 health: addr.clone().recipient(),
                 history: addr.clone().recipient(),
+                version: addr.clone().recipient(),
                 buffer: addr.clone().recipient(),
                 key_rotated: addr.clone().recipient(),
                 identified: addr.clone().recipient(),
@@ -424,6 +444,132 @@ fn gaps_say_whether_the_recorder_the_master_or_the_line_was_away() {
         let reasons: Vec<_> = world.gaps().iter().map(|gap| gap.reason.clone()).collect();
         assert_eq!(reasons, ["recorder_stopped".into(), "master_shutdown".into(), "connection_lost".into()] as [Box<str>; 3]);
         assert_eq!(world.gaps()[0].from, Timestamp(START.0 - 60 * Timestamp::SECOND));
+    });
+}
+
+fn info(version: &str, uptime: u64) -> Result<serde_json::Value, TransportError> {
+    Ok(json!({"ver": version, "uptime": uptime}))
+}
+
+impl World {
+    /// What `/info` answers next.
+    fn tells(&self, info: Result<serde_json::Value, TransportError>) {
+        self.master.0.borrow_mut().infos.push_back(info);
+    }
+
+    fn told(&self) -> Vec<String> {
+        self.probe.0.borrow().told.clone()
+    }
+}
+
+/// A master that has run for so many seconds is heard for a minute, lost, and found again after some two seconds. What history is told.
+async fn lost_and_found(before: u64, after: &[Result<serde_json::Value, TransportError>]) -> (World, Vec<String>) {
+    let world = World::start(|_, master| master.0.borrow_mut().infos.push_back(info("v1.14.0", before)));
+    tick().await;
+    world.send(event("initial", &instance("aaaaaaaa", 300_000))).await;
+    seconds(60).await;
+    world.send(event("update", &instance("aaaaaaaa", 300_010))).await;
+    seconds(1).await;
+    after.iter().for_each(|answer| world.tells(answer.clone()));
+    world.end().await;
+    seconds(2).await;
+    world.send(event("initial", &instance("aaaaaaaa", 100_000))).await;
+    seconds(8).await;
+    let told = world.told();
+    (world, told)
+}
+
+#[test]
+fn a_master_whose_uptime_is_shorter_than_its_silence_was_started_anew() {
+    on_paused_time(async {
+        let (world, told) = lost_and_found(5_000, &[info("v1.7.0", 1)]).await;
+        assert_eq!(told, ["v1.14.0", "connection_lost", "master_restarted", "v1.7.0"], "the version after the restart");
+        let gap = world.gaps().pop().expect("a gap");
+        assert_eq!((&*gap.reason, gap.instance.as_str()), (Gap::MASTER_RESTARTED, ""));
+        let connected = world.master.0.borrow().connects[1].0;
+        let began = world.clock.wall().0 - gap.from.0 - (world.clock.monotonic() - connected).as_micros() as i64;
+        assert!((0..=3 * Timestamp::SECOND).contains(&began), "{began} µs before it was connected to");
+    });
+}
+
+#[test]
+fn a_line_that_broke_is_no_restart() {
+    on_paused_time(async {
+        let (_, told) = lost_and_found(5_000, &[info("v1.14.0", 5_063)]).await;
+        assert_eq!(told, ["v1.14.0", "connection_lost", "v1.14.0"]);
+    });
+}
+
+#[test]
+fn a_master_that_tells_no_uptime_shows_no_restart() {
+    on_paused_time(async {
+        for silent in [json!({"ver": "v1.4.2"}), json!({"ver": "0.1.0", "uptime": 0})] {
+            let (world, told) = lost_and_found(5_000, &[Ok(silent.clone()), Ok(silent.clone()), Ok(silent.clone())]).await;
+            let version = silent["ver"].as_str().unwrap();
+            assert!(told[..2] == ["v1.14.0", "connection_lost"] && told[2..].iter().all(|told| told == version), "{told:?}");
+            assert!(world.asked("/info") <= 4, "{}", world.asked("/info"));
+        }
+    });
+}
+
+/// In its first second a master says 0, and that it says nothing may also be the network.
+#[test]
+fn an_uptime_that_tells_nothing_yet_is_asked_for_again() {
+    on_paused_time(async {
+        for first in [info("v1.14.0", 0), Err(TransportError::Refused)] {
+            let (world, told) = lost_and_found(5_000, &[first, info("v1.14.0", 2)]).await;
+            assert!(told.contains(&"master_restarted".to_owned()), "{told:?}");
+            assert_eq!(world.gaps().len(), 2, "a gap and a restart: {:?}", world.gaps());
+            assert_eq!(world.asked("/info"), 3);
+        }
+    });
+}
+
+#[test]
+fn a_master_that_was_started_while_the_recorder_was_off_is_found_out_by_the_wall_clock() {
+    on_paused_time(async {
+        for (uptime, restarted) in [(40, true), (4_000, false)] {
+            let world = World::start(|setup, master| {
+                setup.last_heard = Some(Timestamp(START.0 - 60 * Timestamp::SECOND));
+                master.0.borrow_mut().infos.push_back(info("v1.14.0", uptime));
+            });
+            tick().await;
+            world.send(event("initial", &instance("aaaaaaaa", 1))).await;
+            seconds(3).await;
+            assert_eq!(world.told().contains(&"master_restarted".to_owned()), restarted, "{uptime}");
+        }
+    });
+}
+
+#[test]
+fn a_restart_that_is_known_before_the_initial_events_are_there_is_told_after_them() {
+    on_paused_time(async {
+        let world = World::start(|setup, master| {
+            setup.last_heard = Some(Timestamp(START.0 - 60 * Timestamp::SECOND));
+            master.0.borrow_mut().infos.push_back(info("v1.14.0", 40));
+        });
+        tick().await;
+        seconds(1).await;
+        assert_eq!(world.told(), [""; 0], "nobody knows what fell yet");
+        world.send(event("initial", &instance("aaaaaaaa", 1)) + &event("update", &instance("aaaaaaaa", 2))).await;
+        assert_eq!(world.told(), ["recorder_stopped", "master_restarted", "v1.14.0"]);
+    });
+}
+
+#[test]
+fn another_address_is_no_restart() {
+    on_paused_time(async {
+        let world = World::start(|_, master| master.0.borrow_mut().infos.push_back(info("v1.14.0", 5_000)));
+        tick().await;
+        world.send(event("initial", &instance("aaaaaaaa", 1))).await;
+        world.tells(info("v1.14.0", 1));
+        seconds(5).await;
+        let moved = Endpoint { url: "http://10.0.0.6:9090".parse().unwrap(), ..endpoint() };
+        world.actor.send(Retarget(moved)).await.unwrap();
+        tick().await;
+        world.send(event("initial", &instance("aaaaaaaa", 1))).await;
+        seconds(3).await;
+        assert_eq!(world.told(), ["v1.14.0", "reconfigured", "v1.14.0"]);
     });
 }
 

@@ -43,7 +43,7 @@ use crate::delays::{Delays, Seen};
 use crate::id::EventId;
 use crate::journal::{SegmentNo, Writer};
 use crate::journaling::{Item, Limits, Open, SyncPolicy};
-use crate::store::{FlushCause, FlushInfo, HistoryRow};
+use crate::store::{CounterEvent, FlushCause, FlushInfo, HistoryRow};
 
 /// The wall clock is compared with the monotonic one this often: a step is noticed within this time.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
@@ -157,8 +157,8 @@ pub struct BufferActor {
     /// Replies owed for bunches, in the order of their items.
     acks: VecDeque<Unanswered>,
     history_acks: VecDeque<oneshot::Sender<()>>,
-    /// Rows of batches that the journal has not written yet, in order.
-    history_unwritten: VecDeque<(EventId, Vec<HistoryRow>)>,
+    /// Rows and falls of batches that the journal has not written yet, in order.
+    history_unwritten: VecDeque<(EventId, Vec<HistoryRow>, Vec<CounterEvent>)>,
     remove: Vec<SegmentNo>,
     /// Could not be removed; tried again with the next look around.
     remove_later: Vec<SegmentNo>,

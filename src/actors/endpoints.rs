@@ -98,6 +98,8 @@ pub struct IngestDownstream {
     pub health: Recipient<SetHealth>,
     /// HistoryWorkerActor.
     pub history: Recipient<super::history_worker::Observe>,
+    /// HistoryWorkerActor.
+    pub version: Recipient<super::history_worker::LearnVersion>,
     /// BufferActor.
     pub buffer: Recipient<super::buffer::Append>,
 }
@@ -189,12 +191,13 @@ impl EndpointsActor {
     }
 
     fn downstream(&self, ctx: &Context<Self>) -> Downstream {
-        let IngestDownstream { cache, health, history, buffer } = self.setup.ingest.clone();
+        let IngestDownstream { cache, health, history, version, buffer } = self.setup.ingest.clone();
         let me = ctx.address();
         Downstream {
             cache,
             health,
             history,
+            version,
             buffer,
             key_rotated: me.clone().recipient(),
             identified: me.clone().recipient(),

@@ -30,6 +30,17 @@ const CLOSE_INTERVAL: Duration = Duration::from_secs(10);
 #[rtype(result = "()")]
 pub struct Observe(pub Arc<Bunch>);
 
+/// A master told its version, which says whether its resets last. Sent by the SseIngestActors after each connect, and after the
+/// record of a restart if there was one. If it is lost, resets count as if they did not last: too low, never too high.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct LearnVersion {
+    /// Whose.
+    pub endpoint: EndpointId,
+    /// As the master spells it.
+    pub version: Box<str>,
+}
+
 /// Hand the closed windows to the BufferActor. Sent by the BufferActor at a boundary and when history alone keeps too
 /// much of the journal. If it is lost, the next one makes up for it.
 #[derive(Clone, Copy, Debug, Message)]
@@ -139,6 +150,14 @@ impl Handler<Observe> for HistoryWorkerActor {
     }
 }
 
+impl Handler<LearnVersion> for HistoryWorkerActor {
+    type Result = ();
+
+    fn handle(&mut self, LearnVersion { endpoint, version }: LearnVersion, _: &mut Self::Context) {
+        self.histories.learn_version(endpoint, &version);
+    }
+}
+
 impl Handler<CutWindows> for HistoryWorkerActor {
     type Result = ResponseFuture<()>;
 
@@ -158,7 +177,8 @@ impl Handler<ReadWaiting> for HistoryWorkerActor {
         let closed = self.histories.closed_rows().filter(|row| scope.contains(&row.tunnel)).cloned();
         let open = self.histories.open_rows(self.clock.wall()).filter(|row| scope.contains(&row.tunnel));
         let counting = closed.chain(open).collect();
-        let waiting = WaitingHistory { counting, as_of: self.ids.borrow().last(), ..WaitingHistory::default() };
+        let falls = self.histories.falls().filter(|fall| scope.contains(&fall.tunnel)).cloned().collect();
+        let waiting = WaitingHistory { counting, falls, as_of: self.ids.borrow().last(), ..WaitingHistory::default() };
         let as_it_is = waiting.clone();
         let completed = self.add_waiting.send(AddWaitingHistory { scope, waiting });
         // Without the BufferActor the recorder is stopping.

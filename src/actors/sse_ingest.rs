@@ -31,13 +31,13 @@ use futures_util::stream::{StreamExt, poll_fn};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::check::Question;
+use self::check::{Question, Restarted};
 use self::pieces::Pieces;
 pub use self::pieces::{Backlog, PIECES_BYTES_MAX, PIECES_MAX, READ_SPACING};
 use super::buffer::{Append, Refusal};
 use super::cache::{Apply, SetHealth};
 use super::endpoints::{CertificateSeen, Identified, KeyRotated};
-use super::history_worker::Observe;
+use super::history_worker::{LearnVersion, Observe};
 use crate::clock::{SharedClock, Timestamp};
 use crate::endpoint::{Endpoint, EndpointHealth, EndpointStatus};
 use crate::event::{Bunch, Event, EventKind, InstanceId, Record, Status, TunnelState};
@@ -47,6 +47,7 @@ use crate::ingest::intake::{Haul, Intake, OpenGap};
 use crate::ingest::outage::Outage;
 use crate::ingest::pace::Pace;
 use crate::ingest::tracker::Tracker;
+use crate::ingest::uptime::Uptime;
 use crate::redact::Redactor;
 use crate::transport::{SharedTransport, Target};
 
@@ -88,6 +89,8 @@ pub struct Downstream {
     pub health: Recipient<SetHealth>,
     /// HistoryWorkerActor: every bunch.
     pub history: Recipient<Observe>,
+    /// HistoryWorkerActor: the master's version.
+    pub version: Recipient<LearnVersion>,
     /// BufferActor: the stored records of every bunch.
     pub buffer: Recipient<Append>,
     /// EndpointsActor.
@@ -140,6 +143,11 @@ pub struct SseIngestActor {
     backoff: Backoff,
     pace: Pace,
     outage: Outage,
+    uptime: Uptime,
+    /// How often `GET /info` was asked over this stream.
+    info_asked: u32,
+    /// What the master says of a start, until the stream has brought all `initial` events, which show what fell with it.
+    restarted: Option<Restarted>,
     health: EndpointHealth,
     /// Counts connections and their ends: what was armed or asked under another number does nothing.
     connection: u64,
@@ -198,7 +206,6 @@ impl SseIngestActor {
             endpoint,
             log_events,
             ids,
-            clock,
             transport,
             rng,
             downstream,
@@ -207,6 +214,10 @@ impl SseIngestActor {
             backoff: Backoff::default(),
             pace: Pace::new(now),
             outage: Outage::default(),
+            uptime: Uptime::new(now, clock.wall(), last_heard),
+            clock,
+            info_asked: 0,
+            restarted: None,
             health,
             connection: 0,
             link: None,
@@ -371,6 +382,7 @@ impl StreamHandler<Pieces> for SseIngestActor {
         let mut haul = Haul::default();
         if !pieces.bytes.is_empty() {
             self.health.last_heard = Some(wall);
+            self.uptime.heard(self.clock.monotonic());
             let (intake, ids) = (&mut self.intake, &self.ids);
             self.state.send_modify(|state| {
                 for piece in &pieces.bytes {
@@ -445,6 +457,10 @@ impl Handler<Retarget> for SseIngestActor {
         self.intake.tracker.log_events = endpoint.log_events.unwrap_or(self.log_events);
         let before = std::mem::replace(&mut self.endpoint, endpoint);
         let Endpoint { url, api_key, tls, .. } = &self.endpoint;
+        if *url != before.url {
+            // What answers there may be another process for another reason.
+            self.uptime = Uptime::new(self.clock.monotonic(), self.clock.wall(), None);
+        }
         // What concerns storage alone is no reason for a gap.
         if self.open_since.is_none() || (url, api_key, tls) != (&before.url, &before.api_key, &before.tls) {
             self.retarget(ctx);

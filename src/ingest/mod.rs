@@ -5,3 +5,4 @@ pub mod intake;
 pub mod outage;
 pub mod pace;
 pub mod tracker;
+pub mod uptime;

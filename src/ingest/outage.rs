@@ -8,7 +8,7 @@ use crate::id::EventId;
 const GAPS_MAX: usize = 64;
 
 /// The reason of the gap that an outage leaves.
-pub const REASON: &str = "refused";
+pub const REASON: &str = Gap::REFUSED;
 
 /// What was refused since the journal last accepted something.
 #[derive(Debug, Default)]
@@ -24,6 +24,8 @@ impl Outage {
         for record in records {
             let since = match record {
                 Record::Gap(gap) if &*gap.reason == REASON => gap.from,
+                // Nothing is missing because of it, and told once more it would explain what fell since then.
+                Record::Gap(gap) if &*gap.reason == Gap::MASTER_RESTARTED => gap.to,
                 Record::Gap(gap) => {
                     if self.gaps.len() < GAPS_MAX {
                         self.gaps.push(gap.clone());

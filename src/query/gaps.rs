@@ -61,7 +61,8 @@ pub struct GapDocument {
     pub from: String,
     /// Until when.
     pub to: String,
-    /// `connection_lost`, `master_shutdown`, `silent`, `reconfigured`, `recorder_stopped`, `vanished`, `refused`.
+    /// `connection_lost`, `master_shutdown`, `silent`, `reconfigured`, `recorder_stopped`, `vanished`, `refused`. With
+    /// `master_restarted` nothing is missing: the master was started anew at `from`.
     pub reason: String,
     /// Whether it is in the database already, or still in the buffer.
     pub stored: bool,

@@ -49,6 +49,7 @@ pub struct ByHand {
     settings: Settings,
     rates: Rates,
     instances_max: usize,
+    version: Version,
 }
 
 /// A recorder that runs, with all that it sees.
@@ -68,13 +69,20 @@ impl ByHand {
     /// With default settings, and a master to which nothing happens but what the test does.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, settings: Settings::default(), rates: Rates::none(), instances_max: 0 }
+        Self { seed, settings: Settings::default(), rates: Rates::none(), instances_max: 0, version: Version::Go1_14_0 }
     }
 
     /// With other settings.
     #[must_use]
     pub fn with(mut self, settings: Settings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// With a master of another version than v1.14.0.
+    #[must_use]
+    pub fn with_version(mut self, version: Version) -> Self {
+        self.version = version;
         self
     }
 
@@ -103,7 +111,7 @@ impl ByHand {
         let terms = Terms { settings: self.settings.clone(), latency_max: Duration::ZERO };
         let shared = State::new(Judge::new(&terms, None), START, Duration::ZERO, rng.fork());
         shared.begin_life();
-        let master = SimMaster::new(MasterSpec::new(Version::Go1_14_0), START, rng.fork());
+        let master = SimMaster::new(MasterSpec::new(self.version), START, rng.fork());
         let api_key = ApiKey::new(master.api_key());
         let scenario = Scenario::new(self.rates, START, rng.fork(), 0, self.instances_max);
         let place = Place::new(Living::new(master, scenario), Arc::clone(&shared));

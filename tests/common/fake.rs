@@ -208,6 +208,7 @@ impl RecorderApi for Fake {
             [one] => one.clone(),
             [.., _] => state.waiting.pop().unwrap(),
         };
+        waiting.falls.retain(|fall| scope.contains(&fall.tunnel));
         waiting.counting.retain(|row| scope.contains(&row.tunnel));
         waiting.batches.iter_mut().for_each(|(_, rows)| rows.retain(|row| scope.contains(&row.tunnel)));
         Ok(waiting)

@@ -7,7 +7,7 @@ use super::BufferActor;
 use crate::event::{EndpointId, TunnelKey};
 use crate::id::EventId;
 use crate::journaling::Item;
-use crate::store::{HistoryBatch, HistoryRow};
+use crate::store::{CounterEvent, HistoryBatch, HistoryRow};
 
 /// Closed windows, to be stored after what is in the buffer already.
 ///
@@ -56,6 +56,8 @@ pub struct WaitingHistory {
     pub counting: Vec<HistoryRow>,
     /// Rows that were handed over and wait to be committed, by the id of their batch.
     pub batches: Vec<(EventId, Vec<HistoryRow>)>,
+    /// Falls of counters that were not committed when this was put together.
+    pub falls: Vec<CounterEvent>,
     /// Rows that wait in the journal alone, of all tunnels, and are missing here: those beyond
     /// [`HISTORY_ROWS_IN_MEMORY_MAX`](crate::buffering::HISTORY_ROWS_IN_MEMORY_MAX).
     pub missing: u64,
@@ -95,7 +97,7 @@ impl Handler<StoreHistory> for BufferActor {
         self.history_acks.push_back(reply);
         if let Some(batch) = &batch {
             // The batch itself is away while the journal writes it.
-            self.history_unwritten.push_back((batch.id, batch.rows.clone()));
+            self.history_unwritten.push_back((batch.id, batch.rows.clone(), batch.counter_events.clone()));
         }
         self.items.push(batch.map_or(Item::HistoryUnchanged(through), |batch| Item::History(Box::new(batch))));
         self.journal_soon(ctx);
@@ -113,8 +115,11 @@ impl Handler<AddWaitingHistory> for BufferActor {
         let AddWaitingHistory { scope, mut waiting } = message;
         let asked = |rows: &[HistoryRow]| rows.iter().filter(|row| scope.contains(&row.tunnel)).cloned().collect::<Vec<_>>();
         waiting.batches = self.buffer.waiting_history().map(|batch| (batch.id, asked(&batch.rows))).collect();
-        waiting.batches.extend(self.history_unwritten.iter().map(|(id, rows)| (*id, asked(rows))));
+        waiting.batches.extend(self.history_unwritten.iter().map(|(id, rows, _)| (*id, asked(rows))));
         waiting.batches.retain(|(_, rows)| !rows.is_empty());
+        let falls = self.buffer.waiting_history().flat_map(|batch| &batch.counter_events);
+        let falls = falls.chain(self.history_unwritten.iter().flat_map(|(.., falls)| falls));
+        waiting.falls.extend(falls.filter(|fall| scope.contains(&fall.tunnel)).cloned());
         waiting.missing = self.buffer.history_rows_in_journal_only();
         MessageResult(waiting)
     }

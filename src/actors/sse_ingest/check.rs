@@ -1,4 +1,5 @@
-//! Questions to the master beside the stream: its version, what exists, and whether a silence means something.
+//! Questions to the master beside the stream: its version, whether it was started anew, what exists, and whether a silence means
+//! something.
 
 use std::time::Duration;
 
@@ -6,7 +7,11 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use bytes::Bytes;
 use serde::Deserialize;
 
+use tokio::time::Instant;
+
 use super::SseIngestActor;
+use crate::actors::history_worker::LearnVersion;
+use crate::clock::Timestamp;
 use crate::event::{Gap, InstanceId, Record};
 use crate::id::EventId;
 use crate::ingest::tracker::Comparison;
@@ -25,6 +30,12 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// A deadline that has just been moved is not looked at more often than this.
 const WATCH_MIN: Duration = Duration::from_millis(100);
 
+/// When to ask for `/info` again: it could not be had, or the master has run for less than a second, which tells nothing.
+const ASK_INFO_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// How often `/info` is asked over one stream. Rust masters never tell an uptime.
+const INFO_ASKED_MAX: u32 = 3;
+
 /// Longest version text that is kept, in characters.
 const VERSION_CHARS_MAX: usize = 40;
 
@@ -39,25 +50,84 @@ pub(super) struct Question {
 #[derive(Deserialize)]
 struct Info {
     ver: Option<String>,
+    /// Seconds. Not there before v1.6; always 0 on Rust masters.
+    uptime: Option<u64>,
+}
+
+/// The master was started anew since it was heard over the stream before.
+pub(super) struct Restarted {
+    /// When, by our wall clock; a second or two early.
+    at: Timestamp,
+    version: Option<Box<str>>,
 }
 
 impl SseIngestActor {
-    pub(super) fn ask_version(&mut self, ctx: &mut Context<Self>) {
-        let connection = self.connection;
+    /// Asks for the version, and for the uptime, which alone tells that a master was killed.
+    pub(super) fn ask_info(&mut self, ctx: &mut Context<Self>) {
+        self.info_asked += 1;
+        let (connection, asked_at) = (self.connection, self.clock.monotonic());
         let asked = self.transport.get(&self.target(), "/info");
-        ctx.spawn(asked.into_actor(self).map(move |answer, actor, _| {
-            // v1.1.5 has no /info: its version stays unknown.
-            let version = answer.ok().and_then(|answer| serde_json::from_slice::<Info>(&answer).ok()).and_then(|info| info.ver);
-            if actor.connection != connection || version.is_none() {
+        ctx.spawn(asked.into_actor(self).map(move |answer, actor, ctx| {
+            if actor.connection != connection {
                 return;
             }
-            let version =
-                version.map(|text| actor.intake.tracker.clean(&text).as_str().chars().take(VERSION_CHARS_MAX).collect());
-            if actor.health.version != version {
-                actor.health.version = version;
-                actor.send_health();
+            // v1.1.5 has no /info: its version stays unknown, and asking again would not help.
+            let none = matches!(answer, Err(TransportError::WrongPath { .. }));
+            let info = answer.ok().and_then(|answer| serde_json::from_slice::<Info>(&answer).ok());
+            let is_young = info.as_ref().is_some_and(|info| info.uptime == Some(0));
+            if !none && (info.is_none() || is_young) && actor.info_asked < INFO_ASKED_MAX {
+                actor.later(ASK_INFO_AGAIN_AFTER, ctx, Self::ask_info);
+            }
+            if let Some(info) = info {
+                actor.take_info(info, asked_at, ctx);
             }
         }));
+    }
+
+    fn take_info(&mut self, info: Info, asked_at: Instant, ctx: &mut Context<Self>) {
+        let now = self.clock.monotonic();
+        let version: Option<String> =
+            info.ver.map(|text| self.intake.tracker.clean(&text).as_str().chars().take(VERSION_CHARS_MAX).collect());
+        if version.is_some() && self.health.version != version {
+            self.health.version.clone_from(&version);
+            self.send_health();
+        }
+        let version = version.map(String::into_boxed_str);
+        let uptime = info.uptime.filter(|uptime| *uptime > 0).map(Duration::from_secs);
+        match uptime.and_then(|uptime| self.uptime.told(uptime, asked_at, now)) {
+            Some(age) => {
+                let wall = self.clock.wall();
+                let at = Timestamp(wall.0.saturating_sub_unsigned(u64::try_from(age.as_micros()).unwrap_or(u64::MAX)));
+                self.restarted = Some(Restarted { at, version });
+                if self.reconciled {
+                    self.tell_restart(ctx);
+                }
+            }
+            None => match &mut self.restarted {
+                // It was started before it told its version.
+                Some(restarted) => restarted.version = version.or(restarted.version.take()),
+                None => self.tell_version(version),
+            },
+        }
+    }
+
+    /// What fell when the stream came back fell because the master came back with older figures.
+    fn tell_restart(&mut self, ctx: &mut Context<Self>) {
+        let Some(Restarted { at: from, version }) = self.restarted.take() else { return };
+        let wall = self.clock.wall();
+        let (id, endpoint, instance) = (self.ids.borrow_mut().next(wall), self.endpoint.id, InstanceId::default());
+        log::info!("endpoint {}: the master was started anew at {from}", self.endpoint.name);
+        let restart = Gap { id, endpoint, instance, from, to: wall, reason: Gap::MASTER_RESTARTED.into() };
+        self.hand_on(vec![Record::Gap(restart)], ctx);
+        // It may be another one than before, which the history takes to be unknown since the restart.
+        self.tell_version(version);
+    }
+
+    fn tell_version(&self, version: Option<Box<str>>) {
+        if let Some(version) = version {
+            // If the HistoryWorkerActor is gone the recorder is stopping, and the next one asks again.
+            self.downstream.version.clone().do_send(LearnVersion { endpoint: self.endpoint.id, version });
+        }
     }
 
     pub(super) fn begin_checks(&mut self, ctx: &mut Context<Self>) {
@@ -84,6 +154,7 @@ impl SseIngestActor {
     /// Compares with the full list after a (re)connect: what vanished meanwhile is closed with a gap.
     pub(super) fn reconcile(&mut self, ctx: &mut Context<Self>) {
         self.reconciled = true;
+        self.tell_restart(ctx);
         if self.question.is_some() {
             self.later(ASK_AGAIN_AFTER, ctx, Self::reconcile);
             return;

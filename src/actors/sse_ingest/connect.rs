@@ -51,11 +51,13 @@ impl SseIngestActor {
         self.open_since = Some(now);
         self.shutdown_seen = false;
         self.pace = Pace::new(now);
+        self.uptime.opened(now);
         self.intake.begin(self.gap.take());
         self.set_health(EndpointStatus::Online, String::new());
         let portions = Portions::new(self.connection, stream.body, self.backlog.clone(), self.clock.clone());
         self.link = Some(ctx.add_stream(portions));
-        self.ask_version(ctx);
+        self.info_asked = 0;
+        self.ask_info(ctx);
         self.begin_checks(ctx);
     }
 
@@ -124,6 +126,7 @@ impl SseIngestActor {
     pub(super) fn close(&mut self, ctx: &mut Context<Self>) {
         self.connection += 1;
         self.question = None;
+        self.restarted = None;
         self.open_since = None;
         if let Some(link) = self.link.take() {
             ctx.cancel_future(link);

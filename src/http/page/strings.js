@@ -195,6 +195,7 @@ export default {
     "traffic_total": { "en": "Traffic in total", "zh": "累计流量" },
     "gap.connection_lost": { "en": "connection lost", "zh": "连接丢失" },
     "gap.master_shutdown": { "en": "master shut down", "zh": "主控关闭" },
+    "gap.master_restarted": { "en": "master started anew", "zh": "主控重新启动" },
     "gap.silent": { "en": "master silent", "zh": "主控无响应" },
     "gap.reconfigured": { "en": "endpoint changed", "zh": "端点变更" },
     "gap.recorder_stopped": { "en": "recorder stopped", "zh": "记录器停止" },

@@ -1,0 +1,394 @@
+use super::figures::Figures;
+use super::*;
+use crate::event::{InstanceConfig, InstanceId, Peer, Sample};
+use crate::redact::Redacted;
+use crate::store::FlushCause;
+
+const NOON: i64 = 1_795_435_200_000_000;
+
+fn tunnel() -> TunnelKey {
+    TunnelKey { endpoint: EndpointId(1), instance: InstanceId::from("9545ac3d") }
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp(NOON + seconds * Timestamp::SECOND)
+}
+
+fn update(seconds: i64, tcp_rx: u64) -> Record {
+    of_kind(EventKind::Update, seconds, tcp_rx)
+}
+
+fn of_kind(kind: EventKind, seconds: i64, tcp_rx: u64) -> Record {
+    let sample = Sample { counters: Counters { tcp_rx, ..Counters::default() }, ping: Some(10), ..Sample::default() };
+    Record::Event(Event {
+        id: EventId(NOON + seconds * 10 + 1),
+        endpoint: EndpointId(1),
+        received_at: at(seconds),
+        event_time: None,
+        kind,
+        instance: tunnel().instance,
+        sample: Some(sample),
+        config: None,
+        detail: None,
+        logs: None,
+        stored: true,
+    })
+}
+
+fn cut(histories: &mut Histories, seconds: i64, open: bool) -> HistoryBatch {
+    let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: at(seconds) };
+    histories.cut(EventId(1), info, open).expect("something to cut")
+}
+
+#[test]
+fn traffic_between_two_windows_is_in_the_later_one_and_the_sum_is_the_movement() {
+    let mut histories = Histories::default();
+    for (seconds, tcp_rx) in [(0, 1000), (5, 1500), (55, 2000), (60, 2600), (65, 2700), (130, 3000)] {
+        histories.observe(&update(seconds, tcp_rx));
+    }
+    let batch = cut(&mut histories, 131, true);
+    let deltas: Vec<u64> = batch.rows.iter().map(|row| row.figures.delta.tcp_rx).collect();
+    assert_eq!(deltas, [1000, 700, 300]);
+    assert_eq!(deltas.iter().sum::<u64>(), 3000 - 1000);
+    assert_eq!(batch.rows[1].figures.speed_in(), Some(70));
+}
+
+#[test]
+fn a_reset_to_zero_counts_nothing_and_growth_goes_on_from_zero() {
+    let mut histories = Histories::default();
+    for (seconds, tcp_rx) in [(0, 1000), (5, 0), (10, 0), (15, 40)] {
+        histories.observe(&update(seconds, tcp_rx));
+    }
+    let batch = cut(&mut histories, 20, true);
+    assert_eq!(batch.rows[0].figures.delta.tcp_rx, 40);
+    assert_eq!(batch.counter_events.len(), 1);
+    assert_eq!(batch.counter_events[0].kind.as_ref(), "reset");
+}
+
+#[test]
+fn a_reset_that_the_next_report_undoes_does_not_count_a_lifetime() {
+    let mut histories = Histories::default();
+    for (seconds, tcp_rx) in [(0, 1000), (3, 0), (5, 1200), (10, 1300)] {
+        histories.observe(&update(seconds, tcp_rx));
+    }
+    let batch = cut(&mut histories, 20, true);
+    assert_eq!(batch.rows[0].figures.delta.tcp_rx, 300);
+    let kinds: Vec<&str> = batch.counter_events.iter().map(|event| event.kind.as_ref()).collect();
+    assert_eq!(kinds, ["reset", "reset_undone"]);
+}
+
+#[test]
+fn a_fall_to_an_older_value_counts_nothing_and_is_listed() {
+    let mut histories = Histories::default();
+    for (seconds, tcp_rx) in [(0, 300_000), (5, 100_000), (10, 100_500)] {
+        histories.observe(&update(seconds, tcp_rx));
+    }
+    let batch = cut(&mut histories, 20, true);
+    assert_eq!(batch.rows[0].figures.delta.tcp_rx, 500);
+    assert_eq!(batch.counter_events[0].kind.as_ref(), "fall_unknown");
+    assert_eq!(batch.counter_events[0].before.tcp_rx, 300_000);
+}
+
+#[test]
+fn counting_goes_on_from_a_stored_state_in_the_same_window() {
+    let mut first = Histories::default();
+    first.observe(&update(0, 100));
+    first.observe(&update(5, 200));
+    let batch = cut(&mut first, 7, true);
+    assert_eq!(batch.rows[0].figures.delta.tcp_rx, 100);
+
+    let mut second = Histories::default();
+    second.restore(batch.through, batch.states.iter().map(|(tunnel, state)| (tunnel.clone(), state.as_deref())));
+    second.observe(&update(5, 200));
+    second.observe(&update(10, 350));
+    let rows = cut(&mut second, 70, true).rows;
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0].figures.delta.tcp_rx, rows[0].figures.record_count), (150, 1), "the rest of the minute, to be added");
+}
+
+#[test]
+fn a_minute_that_the_clock_went_back_to_is_added_to() {
+    let mut histories = Histories::default();
+    for (seconds, tcp_rx) in [(0, 0), (30, 100), (60, 150)] {
+        histories.observe(&update(seconds, tcp_rx));
+    }
+    let Record::Event(mut back) = update(61, 170) else { unreachable!() };
+    back.received_at = at(20);
+    histories.observe(&Record::Event(back));
+    let rows = cut(&mut histories, 62, true).rows;
+    assert_eq!(rows.iter().map(|row| row.figures.delta.tcp_rx).collect::<Vec<_>>(), [120, 50]);
+}
+
+/// The clock goes back by a minute and forward again: the rows of both minutes are whole in the end, also where parts of
+/// them were handed over in between.
+#[test]
+fn minutes_that_are_lived_through_twice_add_up_however_often_they_are_cut() {
+    for cut_often in [false, true] {
+        let mut histories = Histories::default();
+        let mut stored: BTreeMap<Timestamp, Figures> = BTreeMap::new();
+        let mut store = |histories: &mut Histories, seconds| {
+            for row in cut(histories, seconds, true).rows {
+                let stored = stored.entry(row.minute).or_default();
+                *stored = stored.plus(row.figures);
+            }
+            stored.values().map(|figures| figures.delta.tcp_rx).sum::<u64>()
+        };
+        // Seconds of the wall clock: up to 90, back to 30, and on to 150.
+        let walls = (0..=90).step_by(10).chain((30..=150).step_by(10));
+        let mut total = 0;
+        for (step, wall) in (0_i64..).zip(walls) {
+            let Record::Event(mut event) = update(step, step as u64 * 100) else { unreachable!() };
+            event.received_at = at(wall);
+            histories.observe(&Record::Event(event));
+            if cut_often {
+                total = store(&mut histories, wall);
+                assert_eq!(total, step as u64 * 100, "at {wall}");
+            }
+        }
+        if !cut_often {
+            histories.close_until(at(200));
+            total = store(&mut histories, 200);
+        }
+        assert_eq!(total, 2_200);
+    }
+}
+
+#[test]
+fn the_interval_is_learnt_and_gives_the_expected_count() {
+    let mut histories = Histories::default();
+    for step in 0..26 {
+        histories.observe(&update(step * 5, 0));
+    }
+    // A change of state between two reports does not disturb it.
+    histories.observe(&update(126, 0));
+    histories.close_until(at(180));
+    let rows = cut(&mut histories, 180, false).rows;
+    assert_eq!(
+        rows.iter().map(|row| (row.figures.record_count, row.figures.expected_count)).collect::<Vec<_>>(),
+        [(12, 12), (12, 12), (3, 12)]
+    );
+}
+
+#[test]
+fn a_deleted_tunnel_leaves_its_row_and_no_state() {
+    let mut histories = Histories::default();
+    histories.observe(&update(0, 5));
+    histories.observe(&update(5, 8));
+    histories.observe(&of_kind(EventKind::Delete, 6, 8));
+    let batch = cut(&mut histories, 7, false);
+    assert_eq!(batch.rows.len(), 1);
+    assert_eq!(batch.states, [(tunnel(), None)]);
+    assert!(histories.tunnels.is_empty() && histories.changed.is_empty());
+}
+
+#[test]
+fn nothing_new_gives_no_batch() {
+    let mut histories = Histories::default();
+    histories.observe(&update(0, 5));
+    let _ = cut(&mut histories, 7, false);
+    let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: at(8) };
+    assert!(histories.cut(EventId(2), info, false).is_none());
+}
+
+fn accounts(batch: &HistoryBatch) -> Vec<(u64, u64, u64)> {
+    batch.accounts.iter().map(|account| (account.from.tcp_rx, account.to.tcp_rx, account.open.tcp_rx)).collect()
+}
+
+#[test]
+fn a_window_that_is_handed_over_in_parts_expects_no_more_reports_than_a_whole_one() {
+    let mut histories = Histories::default();
+    let mut expected = 0;
+    for step in 0..36 {
+        histories.observe(&update(step * 5, 0));
+        if step % 5 == 3 {
+            let batch = cut(&mut histories, step * 5 + 1, true);
+            expected += batch.rows.iter().filter(|row| row.minute == at(60)).map(|row| row.figures.expected_count).sum::<i32>();
+        }
+    }
+    // The last part ended before the minute did.
+    assert_eq!(expected, 11);
+}
+
+#[test]
+fn the_first_figures_of_a_tunnel_are_not_ours_unless_it_is_seen_being_created() {
+    let mut histories = Histories::default();
+    histories.observe(&of_kind(EventKind::Initial, 0, 1_000_000));
+    histories.observe(&update(5, 1_000_010));
+    let batch = cut(&mut histories, 7, true);
+    assert_eq!(batch.rows[0].figures.delta.tcp_rx, 10);
+    assert_eq!(accounts(&batch), [(1_000_000, 1_000_010, 0)]);
+
+    let mut histories = Histories::default();
+    histories.observe(&of_kind(EventKind::Create, 0, 7));
+    histories.observe(&update(5, 17));
+    assert_eq!(cut(&mut histories, 7, true).rows[0].figures.delta.tcp_rx, 17);
+}
+
+#[test]
+fn a_create_event_that_an_update_overtook_still_counts_from_zero() {
+    let mut histories = Histories::default();
+    histories.observe(&update(0, 7));
+    histories.observe(&of_kind(EventKind::Create, 1, 7));
+    histories.observe(&update(5, 17));
+    let batch = cut(&mut histories, 7, true);
+    assert_eq!((batch.rows[0].figures.delta.tcp_rx, accounts(&batch)), (17, vec![(0, 17, 0)]));
+}
+
+/// Found by a test whose reader slept: the list of instances came with 7 bytes, and then the stream with its older figures.
+#[test]
+fn a_create_event_that_the_list_of_instances_overtook_counts_nothing_twice() {
+    let mut histories = Histories::default();
+    histories.learn_version(EndpointId(1), "v1.14.0");
+    histories.observe(&of_kind(EventKind::Initial, 0, 7));
+    histories.observe(&of_kind(EventKind::Create, 1, 0));
+    histories.observe(&update(2, 7));
+    histories.observe(&update(5, 17));
+    let batch = cut(&mut histories, 7, true);
+    assert_eq!((batch.rows[0].figures.delta.tcp_rx, accounts(&batch)), (17, vec![(0, 17, 0)]));
+    assert_eq!(batch.counter_events, []);
+}
+
+#[test]
+fn accounts_go_on_from_batch_to_batch_and_say_what_is_open() {
+    let mut histories = Histories::default();
+    histories.observe(&update(0, 100));
+    histories.observe(&update(50, 150));
+    histories.observe(&update(65, 175));
+    assert_eq!(accounts(&cut(&mut histories, 66, false)), [(100, 175, 25)]);
+    histories.observe(&update(70, 180));
+    assert_eq!(accounts(&cut(&mut histories, 71, true)), [(175, 180, 0)]);
+    histories.observe(&of_kind(EventKind::Delete, 72, 181));
+    assert_eq!(accounts(&cut(&mut histories, 73, true)), [(180, 181, 0)]);
+}
+
+#[test]
+fn a_tunnel_that_comes_back_after_it_was_gone_has_two_accounts_in_a_batch() {
+    let mut histories = Histories::default();
+    for record in [update(0, 100), of_kind(EventKind::Delete, 5, 140), update(10, 900), update(15, 907)] {
+        histories.observe(&record);
+    }
+    let batch = cut(&mut histories, 20, true);
+    assert_eq!((batch.rows[0].figures.delta.tcp_rx, accounts(&batch)), (47, vec![(100, 140, 0), (900, 907, 0)]));
+}
+
+#[test]
+fn a_reset_lasts_where_the_version_says_so() {
+    for (version, moved) in [("v1.8.1", 200), ("v1.8.2", 1_200), ("2.0.0-b10", 1_200), ("nonsense", 200)] {
+        let mut histories = Histories::default();
+        histories.learn_version(EndpointId(1), version);
+        for (seconds, tcp_rx) in [(0, 1_000), (3, 0), (5, 1_200)] {
+            histories.observe(&update(seconds, tcp_rx));
+        }
+        assert_eq!(cut(&mut histories, 20, true).rows[0].figures.delta.tcp_rx, moved, "{version}");
+    }
+}
+
+fn gap(seconds: i64, reason: &str) -> Record {
+    Record::Gap(Gap {
+        id: EventId(NOON + seconds * 10),
+        endpoint: EndpointId(1),
+        instance: InstanceId::from(""),
+        from: at(seconds - 2),
+        to: at(seconds),
+        reason: reason.into(),
+    })
+}
+
+fn kinds(batch: &HistoryBatch) -> Vec<&str> {
+    batch.counter_events.iter().map(|event| event.kind.as_ref()).collect()
+}
+
+#[test]
+fn a_restart_of_the_master_explains_what_fell_when_the_stream_came_back() {
+    // A fall beyond which the counter rises at once, and one to zero.
+    for (fallen, next, moved) in [(400, 1_100, 700), (0, 1_100, 1_100)] {
+        let mut histories = Histories::default();
+        histories.learn_version(EndpointId(1), "v1.14.0");
+        histories.observe(&update(0, 1_000));
+        histories.observe(&gap(20, "connection_lost"));
+        histories.observe(&of_kind(EventKind::Initial, 20, fallen));
+        histories.observe(&gap(21, Gap::MASTER_RESTARTED));
+        // Growth beyond the old figures is growth: the fall is explained and nothing takes it back.
+        histories.observe(&update(25, next));
+        let batch = cut(&mut histories, 30, true);
+        assert_eq!((kinds(&batch), batch.rows[0].figures.delta.tcp_rx), (vec!["fall_back"], moved));
+    }
+}
+
+#[test]
+fn a_restart_explains_nothing_that_fell_before_the_stream_was_lost() {
+    let mut histories = Histories::default();
+    for record in [
+        update(0, 1_000),
+        update(5, 0),
+        update(10, 70),
+        gap(20, "connection_lost"),
+        of_kind(EventKind::Initial, 20, 70),
+        gap(21, Gap::MASTER_RESTARTED),
+    ] {
+        histories.observe(&record);
+    }
+    assert_eq!(kinds(&cut(&mut histories, 30, true)), ["reset"]);
+}
+
+/// Somebody reset the counters while the master was away, and up to v1.8.1 the next report brings the old figures back.
+#[test]
+fn where_resets_do_not_last_the_next_report_may_undo_one_that_was_seen_with_a_restart() {
+    let mut histories = Histories::default();
+    histories.learn_version(EndpointId(1), "v1.7.0");
+    for record in [
+        update(0, 1_000),
+        gap(20, "recorder_stopped"),
+        of_kind(EventKind::Initial, 20, 0),
+        gap(21, Gap::MASTER_RESTARTED),
+        update(25, 1_100),
+    ] {
+        histories.observe(&record);
+    }
+    let batch = cut(&mut histories, 30, true);
+    assert_eq!((kinds(&batch), batch.rows[0].figures.delta.tcp_rx), (vec!["fall_back", "reset_undone"], 100));
+}
+
+/// A master may come back as an older version, and does not tell it at the same moment.
+#[test]
+fn after_a_restart_resets_are_not_taken_to_last_until_the_master_tells_its_version() {
+    let mut histories = Histories::default();
+    histories.learn_version(EndpointId(1), "v1.14.0");
+    for record in [update(0, 1_000), gap(20, Gap::MASTER_RESTARTED), update(25, 0), update(30, 1_200)] {
+        histories.observe(&record);
+    }
+    assert_eq!(cut(&mut histories, 35, true).rows[0].figures.delta.tcp_rx, 200);
+}
+
+/// What is counted anew after a crash is judged by what was known before it, whatever version the master has by then.
+#[test]
+fn records_that_are_counted_anew_are_judged_by_what_the_stored_state_says_of_resets() {
+    for (version, moved) in [("v1.7.0", 200), ("v1.14.0", 1_200)] {
+        let mut before = Histories::default();
+        before.learn_version(EndpointId(1), version);
+        before.observe(&update(0, 900));
+        before.observe(&update(5, 1_000));
+        let batch = cut(&mut before, 7, true);
+        let mut after = Histories::default();
+        after.restore(batch.through, batch.states.iter().map(|(tunnel, state)| (tunnel.clone(), state.as_deref())));
+        after.observe(&update(10, 0));
+        after.observe(&update(15, 1_200));
+        assert_eq!(cut(&mut after, 20, true).rows[0].figures.delta.tcp_rx, moved, "{version}");
+    }
+}
+
+#[test]
+fn of_two_followed_ends_the_client_counts_in_totals() {
+    let end = |instance: &str, kind: &str, seconds: i64| {
+        let Record::Event(event) = update(seconds, 5) else { unreachable!() };
+        let peer = Peer { sid: Redacted::from_store("service"), ..Peer::default() };
+        let config = InstanceConfig { kind: Redacted::from_store(kind), peer, ..InstanceConfig::default() };
+        Record::Event(Event { instance: InstanceId::from(instance), config: Some(std::sync::Arc::new(config)), ..event })
+    };
+    let mut histories = Histories::default();
+    histories.observe(&end("aaaa0001", "server", 0));
+    histories.observe(&end("bbbb0002", "client", 1));
+    let rows = cut(&mut histories, 2, true).rows;
+    let counts: Vec<bool> = rows.iter().map(|row| row.in_totals.fleet).collect();
+    assert_eq!(counts, [false, true]);
+}
