@@ -17,7 +17,7 @@ use tidegate::history::figures::Figures;
 use tidegate::id::{EventId, IdGenerator};
 use tidegate::redact::Redacted;
 use tidegate::store::{
-    DatabaseUrl, DieselStore, EventBatch, FlushCause, FlushInfo, HistoryBatch, HistoryRow, NewEndpoint, Store,
+    CounterEvent, DatabaseUrl, DieselStore, EventBatch, FlushCause, FlushInfo, HistoryBatch, HistoryRow, NewEndpoint, Store,
 };
 
 const KEY: &str = "fa4ec0de000000000000000000000000";
@@ -79,7 +79,15 @@ fn database(directory: &Path) {
         info,
         through: id,
         rows: rows.collect(),
-        counter_events: Vec::new(),
+        counter_events: vec![CounterEvent {
+            event: EventId(77),
+            tunnel: TunnelKey { endpoint: EndpointId(1), instance: "bbbb0000".into() },
+            at: minute,
+            kind: "fall_unknown".into(),
+            before: Counters { tcp_rx: 3_000, ..Counters::default() },
+            after: Counters { tcp_rx: 1_000, ..Counters::default() },
+            counted: Counters::default(),
+        }],
         states: Vec::new(),
         accounts: Vec::new(),
     };
@@ -128,6 +136,30 @@ fn events_are_the_same_with_a_recorder_and_without_one() {
     assert_eq!((older["events"].as_array().unwrap().len(), &older["next"]), (80, &json!(null)));
     let logs = ask(path, &without, &["events", "--json", "--kind", "log"]).json();
     assert_eq!(logs["events"].as_array().unwrap().len(), 13);
+}
+
+#[test]
+fn falls_of_counters_are_listed_with_a_recorder_and_without_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    database(path);
+    let (recorder, without) = (recorder(path), nobody());
+    for (arguments, count) in [
+        (&["history", "--all", "--falls", "--json"][..], 1),
+        (&["history", "tokyo", "--falls", "--json"], 1),
+        (&["history", "tokyo/bbbb0000", "--falls", "--json"], 1),
+        (&["history", "tokyo/aaaa0000", "--falls", "--json"], 0),
+        (&["history", "--falls", "--json", "--since", "1h"], 0),
+    ] {
+        let (with, alone) = (ask(path, &recorder, arguments), ask(path, &without, arguments));
+        assert_eq!((with.code, alone.code), (0, 0), "{arguments:?}: {} {}", with.stderr, alone.stderr);
+        assert_eq!(with.json(), alone.json(), "{arguments:?}");
+        assert_eq!(with.json()["falls"].as_array().unwrap().len(), count, "{arguments:?}");
+    }
+    let shown = ask(path, &without, &["history", "--falls"]);
+    assert!(shown.stdout.contains("tokyo/bbbb0000") && shown.stdout.contains("fall_unknown"), "{}", shown.stdout);
+    assert!(shown.stderr.contains("nothing shows why"), "{}", shown.stderr);
+    assert_eq!(ask(path, &without, &["history", "--falls", "--csv"]).code, 2);
 }
 
 #[test]

@@ -79,6 +79,8 @@ on_both_databases!(
     queries::flushes_and_gaps_are_paged_newest_first,
     queries::sizes_are_told_table_by_table,
     queries::a_chart_is_what_is_stored_and_what_waits,
+    queries::a_chart_tells_a_silent_tunnel_from_a_time_of_which_nothing_is_known,
+    queries::what_was_imported_or_whose_gaps_have_expired_counts_as_not_heard,
     queries::traffic_is_summed_by_day_month_and_cycle,
     queries::an_export_pages_through_everything_once,
 );

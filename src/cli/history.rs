@@ -10,6 +10,7 @@ use super::output::{self, plain};
 use super::place::Place;
 use super::question::Question;
 use crate::config::Config;
+use crate::query::falls::{self, FallCounters, FallDocument, FallQuery, Falls};
 use crate::query::history::{Columns, History as Document, HistoryQuery};
 
 /// Width of the small picture above the table.
@@ -18,10 +19,12 @@ const PICTURE_COLUMNS: usize = 72;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The step follows the range unless it is given: minutes for a day, hours for two months, days beyond, as far as \
-                  retention.* still holds them. What is not known stays empty; it is not zero. Without a recorder what the \
+                  retention.* still holds them. What is not known, and what was silent, stays empty; it is not zero. Without a recorder what the \
                   journal holds is not included.\n\n\
+                  --falls lists what makes a total lower than what was moved, in place of the chart: counters that were reset, that a killed \
+                  master brought back older, or that fell for no reason that is seen.\n\n\
                   Examples:\n  tidegate history tokyo/9c3209de --since 6h\n  tidegate history tokyo --since 30d --step 1d --csv\n  \
-                  tidegate history --all --since 2026-11-01"
+                  tidegate history --all --since 2026-11-01\n  tidegate history tokyo --falls --since 90d"
 )]
 pub(super) struct History {
     /// An endpoint, or a tunnel: ENDPOINT/INSTANCE_ID, or its alias where that is unique [default: the fleet]
@@ -42,6 +45,9 @@ pub(super) struct History {
     /// Comma-separated values with a header
     #[arg(long, conflicts_with = "json")]
     csv: bool,
+    /// Counters that fell, newest first, in place of the chart
+    #[arg(long, conflicts_with_all = ["step", "csv"])]
+    falls: bool,
     #[command(flatten)]
     output: super::Json,
 }
@@ -49,14 +55,12 @@ pub(super) struct History {
 impl History {
     pub(super) async fn execute(self, config: &Config) -> Result<ExitCode, Failure> {
         let place = Place::find(config).await;
+        if self.falls {
+            return self.list_falls(&place).await;
+        }
         let query = HistoryQuery { since: Some(self.since), until: self.until, step: Some(self.step), ..HistoryQuery::default() };
-        let query = match &self.of {
-            None => query,
-            Some(of) if place.endpoints().await?.iter().any(|endpoint| endpoint.name == *of) => {
-                HistoryQuery { endpoint: Some(of.clone()), ..query }
-            }
-            Some(of) => HistoryQuery { tunnel: Some(place.tunnel_address(of).await?), ..query },
-        };
+        let (endpoint, tunnel) = scope(&place, self.of.as_deref()).await?;
+        let query = HistoryQuery { endpoint, tunnel, ..query };
         place.mention_journal();
         let document: Document = output::patiently("reading history", place.ask(&Question::History(query))).await?;
         if self.output.json {
@@ -70,6 +74,70 @@ impl History {
             output::note(&format!("note: {} rows wait in the journal alone and are not counted", document.in_journal_only));
         }
         Ok(ExitCode::Done)
+    }
+}
+
+/// The endpoint or the tunnel that is meant; neither is the fleet.
+async fn scope(place: &Place<'_>, of: Option<&str>) -> Result<(Option<String>, Option<String>), Failure> {
+    Ok(match of {
+        None => (None, None),
+        Some(of) if place.endpoints().await?.iter().any(|endpoint| endpoint.name == of) => (Some(of.to_owned()), None),
+        Some(of) => (None, Some(place.tunnel_address(of).await?)),
+    })
+}
+
+impl History {
+    async fn list_falls(self, place: &Place<'_>) -> Result<ExitCode, Failure> {
+        let (endpoint, tunnel) = scope(place, self.of.as_deref()).await?;
+        let (since, until) = (Some(self.since), self.until);
+        let mut query = FallQuery { endpoint, tunnel, since, until, limit: Some(falls::LIMIT_MAX), ..FallQuery::default() };
+        place.mention_journal();
+        let mut all = Falls::default();
+        loop {
+            let page: Falls = output::patiently("looking for falls", place.ask(&Question::Falls(query.clone()))).await?;
+            all.falls.extend(page.falls);
+            query.before = page.next;
+            if query.before.is_none() {
+                break;
+            }
+        }
+        if self.output.json {
+            output::json(&all);
+        } else {
+            show_falls(&all.falls);
+        }
+        Ok(ExitCode::Done)
+    }
+}
+
+fn show_falls(falls: &[FallDocument]) {
+    let sum = |figures: &FallCounters| {
+        let both = |a: u64, b: u64| bytes(a.saturating_add(b));
+        format!("{} in, {} out", both(figures.tcp_in, figures.udp_in), both(figures.tcp_out, figures.udp_out))
+    };
+    let mut table = output::table(&["TIME", "TUNNEL", "WHAT", "BEFORE", "AFTER", "COUNTED"]);
+    for fall in falls {
+        table.add_row([
+            format!("{}Z{}", &fall.time[..fall.time.len().min(19)], if fall.stored { "" } else { " *" }),
+            plain(&format!("{}/{}", fall.endpoint.as_deref().unwrap_or("(removed)"), fall.instance_id)),
+            plain(&fall.kind),
+            sum(&fall.before),
+            sum(&fall.after),
+            sum(&fall.counted),
+        ]);
+    }
+    output::print_table(&table);
+    let meanings = [
+        ("reset", "the counters were set to 0"),
+        ("reset_undone", "the figures from before a fall are back; what rose beyond them is counted"),
+        ("fall_back", "the master was started anew, with older figures"),
+        ("fall_unknown", "nothing shows why; what was moved with it counts 0"),
+    ];
+    for (kind, meaning) in meanings.iter().filter(|(kind, _)| falls.iter().any(|fall| fall.kind == *kind)) {
+        output::note(&format!("{kind}: {meaning}"));
+    }
+    if falls.iter().any(|fall| !fall.stored) {
+        output::note("* not in the database yet");
     }
 }
 
@@ -98,6 +166,7 @@ fn csv(columns: &Columns) -> Result<String, Failure> {
         "udps",
         "reports",
         "expected",
+        "heard_s",
     ];
     writer.write_record(names).map_err(failed)?;
     for (n, time) in columns.time.iter().enumerate() {
@@ -119,6 +188,7 @@ fn csv(columns: &Columns) -> Result<String, Failure> {
             text(columns.udps[n]),
             text(columns.reports[n]),
             text(columns.expected[n]),
+            text(columns.heard_s.get(n)),
         ];
         writer.write_record(record).map_err(failed)?;
     }
@@ -148,25 +218,31 @@ fn show(document: &Document) {
     }
     let mut table = output::table(&["TIME", "IN", "OUT", "IN/S", "OUT/S", "PING", "POOL", "TCP", "UDP", "REPORTS"]);
     let columns = &document.columns;
-    let mut unknown = 0_usize;
+    // Steps without a value in a row, and the word for them.
+    let mut without = (0_usize, "");
     for (n, time) in columns.time.iter().enumerate() {
-        if columns.reports[n].is_none() {
-            unknown += 1;
-            continue;
+        let word = word(columns, n, document.step_s);
+        if word != Some(without.1) && without.0 > 0 {
+            table.add_row([format!("({} {})", without.0, without.1)]);
+            without.0 = 0;
         }
-        mention_unknown(&mut table, &mut unknown);
-        table.add_row(row(columns, n, &local(zone, *time)));
+        match word {
+            Some(word) => without = (without.0 + 1, word),
+            None => {
+                table.add_row(row(columns, n, &local(zone, *time)));
+            }
+        }
     }
-    mention_unknown(&mut table, &mut unknown);
+    if without.0 > 0 {
+        table.add_row([format!("({} {})", without.0, without.1)]);
+    }
     output::print_table(&table);
 }
 
-/// Steps of which nothing is known, as one line.
-fn mention_unknown(table: &mut comfy_table::Table, unknown: &mut usize) {
-    if *unknown > 0 {
-        table.add_row([format!("({unknown} unknown)")]);
-        *unknown = 0;
-    }
+/// What a step without a value is: silent if the master was heard for half of it or more.
+fn word(columns: &Columns, n: usize, step_s: u64) -> Option<&'static str> {
+    let heard = columns.heard_s.get(n).copied().unwrap_or_default().max(0).cast_unsigned();
+    columns.reports[n].is_none().then_some(if heard * 2 >= step_s { "silent" } else { "unknown" })
 }
 
 fn row(columns: &Columns, n: usize, time: &str) -> [String; 10] {
@@ -247,10 +323,15 @@ mod tests {
             udps: vec![Some(0), None],
             reports: vec![Some(12), None],
             expected: vec![Some(12), None],
+            heard_s: vec![60, 45],
         };
         let text = csv(&columns).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[1], "2026-11-23T12:00:00Z,5,6,5,6,0,0,1,,1.5,1,2,,3,0,12,12");
-        assert_eq!(lines[2], "2026-11-23T12:01:00Z,,,,,,,,,,,,,,,,");
+        assert_eq!(lines[1], "2026-11-23T12:00:00Z,5,6,5,6,0,0,1,,1.5,1,2,,3,0,12,12,60");
+        assert_eq!(lines[2], "2026-11-23T12:01:00Z,,,,,,,,,,,,,,,,,45");
+        assert_eq!(
+            [word(&columns, 0, 60), word(&columns, 1, 60), word(&columns, 1, 120)],
+            [None, Some("silent"), Some("unknown")]
+        );
     }
 }

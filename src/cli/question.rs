@@ -17,6 +17,7 @@ use crate::query::buffered::Buffered;
 use crate::query::calendar::Periods;
 use crate::query::events::{self, EventQuery, EventQuestion};
 use crate::query::export::{self, ExportQuery};
+use crate::query::falls::{self, FallQuery};
 use crate::query::history::{self, HistoryQuery, HistoryQuestion};
 use crate::query::traffic::{self, TrafficQuery};
 
@@ -27,6 +28,8 @@ pub enum Question {
     Events(EventQuery),
     /// `GET /api/v1/history`.
     History(HistoryQuery),
+    /// `GET /api/v1/falls`.
+    Falls(FallQuery),
     /// `GET /api/v1/traffic`.
     Traffic(TrafficQuery),
     /// `GET /api/v1/export`.
@@ -39,6 +42,7 @@ impl Question {
         match self {
             Self::Events(query) => format!("/api/v1/events?{}", encoded(query)),
             Self::History(query) => format!("/api/v1/history?{}", encoded(query)),
+            Self::Falls(query) => format!("/api/v1/falls?{}", encoded(query)),
             Self::Traffic(query) => format!("/api/v1/traffic?{}", encoded(query)),
             Self::Export(query) => format!("/api/v1/export?{}", encoded(query)),
         }
@@ -60,6 +64,7 @@ impl Question {
                 let question = HistoryQuestion::new(query.clone(), now, zone, &config.retention)?;
                 document(&history::answer(reader, &question, &WaitingHistory::default())?)
             }
+            Self::Falls(query) => document(&falls::answer(reader, query, &[], now, zone)?),
             Self::Traffic(query) => {
                 let periods = Periods::at(now, zone, config.billing_start_day);
                 document(&traffic::answer(reader, query, &WaitingHistory::default(), &periods, zone)?)

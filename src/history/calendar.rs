@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use chrono::{Days, NaiveDate, NaiveDateTime, TimeZone};
+use chrono::{Days, NaiveDate, TimeZone};
 use chrono_tz::Tz;
 
 use crate::boundary::Boundaries;
@@ -15,8 +15,9 @@ use crate::clock::Timestamp;
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Where daylight saving leaves midnight out, the date begins at one of the next quarters of an hour.
 const QUARTER: chrono::TimeDelta = chrono::TimeDelta::minutes(15);
-/// Quarters in a day: a zone may even leave out a whole date.
 const QUARTERS: usize = 96;
+/// Dates that a zone leaves out when it crosses the date line. None has left out more than one.
+const DAYS_LEFT_OUT_MAX: u64 = 2;
 
 /// A day, as far as a minute of it tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,30 +118,36 @@ impl Calendar {
     }
 }
 
-/// The first instant of the date that `at` has in a zone.
-fn day_start(zone: Tz, at: Timestamp) -> Timestamp {
-    first_instant(zone, local(zone, at).date())
+/// The date that a clock in the zone shows.
+#[must_use]
+pub fn date(zone: Tz, at: Timestamp) -> NaiveDate {
+    zone.from_utc_datetime(&at.to_utc().naive_utc()).date_naive()
 }
 
-fn next_day(zone: Tz, at: Timestamp) -> Timestamp {
-    let date = local(zone, at).date();
-    (1..=2)
-        .filter_map(|days| date.checked_add_days(Days::new(days)))
-        .map(|date| first_instant(zone, date))
-        .find(|next| *next > at)
-        .unwrap_or_else(|| at.plus(Duration::from_secs(86_400)))
-}
-
-fn local(zone: Tz, at: Timestamp) -> NaiveDateTime {
-    zone.from_utc_datetime(&at.to_utc().naive_utc()).naive_local()
-}
-
-fn first_instant(zone: Tz, date: NaiveDate) -> Timestamp {
+/// The first instant of a date: midnight; the first of two where it is repeated; where it is left out, the first reading after it. `None`
+/// if the zone never had that date (it crossed the date line), or it is out of range.
+#[must_use]
+pub fn first_instant(zone: Tz, date: NaiveDate) -> Option<Timestamp> {
     let midnight = date.and_time(chrono::NaiveTime::MIN);
     let quarters = std::iter::successors(Some(midnight), |time| time.checked_add_signed(QUARTER)).take(QUARTERS);
     let first = quarters.filter_map(|time| zone.from_local_datetime(&time).earliest()).next();
-    // Beyond chrono's range, or a date that a zone left out: as if it were UTC.
-    first.map_or_else(|| midnight.and_utc().into(), |first| first.to_utc().into())
+    first.map(|first| first.to_utc().into())
+}
+
+/// The first instant of the date that `at` has in a zone.
+#[must_use]
+pub fn day_start(zone: Tz, at: Timestamp) -> Timestamp {
+    // A date that an instant has has begun.
+    first_instant(zone, date(zone, at)).unwrap_or_else(|| at.minute())
+}
+
+/// The start of the first day after `at` that the zone has.
+#[must_use]
+pub fn next_day(zone: Tz, at: Timestamp) -> Timestamp {
+    let date = date(zone, at);
+    let later = (1..=DAYS_LEFT_OUT_MAX + 1).filter_map(|days| date.checked_add_days(Days::new(days)));
+    let found = later.filter_map(|date| first_instant(zone, date)).find(|next| *next > at);
+    found.unwrap_or_else(|| at.plus(Duration::from_secs(86_400)))
 }
 
 #[cfg(test)]
@@ -188,6 +195,16 @@ mod tests {
         assert_eq!(day(&havana, "2026-11-01T04:30:00Z"), ("11-01 04:00".into(), false));
         assert_eq!(day(&havana, "2026-11-01T05:30:00Z"), ("11-01 04:00".into(), false));
         assert_eq!(havana.day_end(at("2026-11-01T05:30:00Z")), at("2026-11-02T05:00:00Z"));
+    }
+
+    #[test]
+    fn a_date_that_a_zone_left_out_is_no_day() {
+        // Apia went from 2011-12-29 to 2011-12-31.
+        let apia = calendar(Tz::Pacific__Apia);
+        assert_eq!(day(&apia, "2011-12-30T09:59:00Z"), ("12-29 10:00".into(), false));
+        assert_eq!(day(&apia, "2011-12-30T10:00:00Z"), ("12-30 10:00".into(), false));
+        assert_eq!(apia.day_end(at("2011-12-29T12:00:00Z")), at("2011-12-30T10:00:00Z"));
+        assert_eq!(first_instant(Tz::Pacific__Apia, NaiveDate::from_ymd_opt(2011, 12, 30).unwrap()), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::history::InTotals;
 use crate::history::figures::Figures;
 use crate::id::{EventId, IdGenerator};
 use crate::redact::Redacted;
-use crate::store::{EventBatch, FlushCause, FlushInfo, HistoryBatch, HistoryRow, NewEndpoint, Store};
+use crate::store::{CounterEvent, EventBatch, FlushCause, FlushInfo, HistoryBatch, HistoryRow, NewEndpoint, Store};
 
 /// Events and gaps of an endpoint `tokyo`, received one second after the other, the last one a second ago.
 struct Written {
@@ -258,6 +258,7 @@ async fn a_chart_holds_what_waits_in_the_recorder_once() {
         batches: vec![(EventId(6), vec![minute("aaaa0000", 20, 10), minute("bbbb0000", 20, 1_000)])],
         missing: 3,
         as_of: EventId(as_of),
+        ..WaitingHistory::default()
     };
     fake.state().waiting = vec![waiting(7)];
     let ask_chart = async |query: &str| ask(&fake, "GET", &format!("/api/v1/history?{query}"), None).await.2;
@@ -296,9 +297,65 @@ async fn traffic_has_a_row_for_each_and_periods_of_the_zone() {
 }
 
 #[actix_rt::test]
+async fn falls_are_listed_from_the_database_and_from_what_waits_each_once() {
+    let fake = with_endpoint().await;
+    let _ = stored_examples();
+    let now = SystemClock.wall();
+    let fall = |event: i64, instance: &str, kind: &str, hours: i64| CounterEvent {
+        event: EventId(event),
+        tunnel: TunnelKey { endpoint: EndpointId(1), instance: InstanceId::from(instance) },
+        at: Timestamp(now.0 - hours * 60 * Timestamp::MINUTE),
+        kind: kind.into(),
+        before: Counters { tcp_rx: 300_000, udp_tx: 7, ..Counters::default() },
+        after: Counters { tcp_rx: 100_000, udp_tx: 9, ..Counters::default() },
+        counted: Counters { udp_tx: 2, ..Counters::default() },
+    };
+    let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: Timestamp(0) };
+    let stored = vec![fall(11, "aaaa0000", "fall_unknown", 30), fall(12, "bbbb0000", "reset", 2)];
+    let batch = HistoryBatch {
+        id: EventId(20),
+        info,
+        through: EventId(20),
+        rows: Vec::new(),
+        counter_events: stored,
+        states: Vec::new(),
+        accounts: Vec::new(),
+    };
+    store().commit_history(&batch).unwrap();
+    // The second was committed after the recorder was asked.
+    let falls = vec![fall(12, "bbbb0000", "reset", 2), fall(30, "aaaa0000", "fall_back", 0)];
+    fake.state().waiting = vec![WaitingHistory { falls, ..WaitingHistory::default() }];
+    let ask_falls = async |query: &str| ask(&fake, "GET", &format!("/api/v1/falls?{query}"), None).await.2;
+    let listed = |answer: &Value| -> Vec<(String, String, bool)> {
+        let falls = answer["falls"].as_array().unwrap().iter();
+        let text = |fall: &Value, field: &str| fall[field].as_str().unwrap().to_owned();
+        falls.map(|fall| (text(fall, "id"), text(fall, "kind"), fall["stored"] == json!(true))).collect()
+    };
+    let own = |id: &str, kind: &str, stored: bool| (id.to_owned(), kind.to_owned(), stored);
+    let all = ask_falls("").await;
+    assert_eq!(listed(&all), [own("30", "fall_back", false), own("12", "reset", true), own("11", "fall_unknown", true)]);
+    let oldest = &all["falls"][2];
+    assert_eq!((&oldest["endpoint"], &oldest["instance_id"]), (&json!("tokyo"), &json!("aaaa0000")));
+    assert_eq!((&oldest["before"]["tcp_in"], &oldest["after"]["tcp_in"]), (&json!(300_000), &json!(100_000)));
+    assert_eq!(oldest["counted"], json!({"tcp_in": 0, "tcp_out": 0, "udp_in": 0, "udp_out": 2}));
+    for (query, ids) in [
+        ("kind=fall_unknown", &["11"][..]),
+        ("tunnel=tokyo/aaaa0000", &["30", "11"]),
+        ("since=1d", &["30", "12"]),
+        ("until=1d", &["11"]),
+        ("limit=2", &["30", "12"]),
+        ("limit=2&before=12", &["11"]),
+    ] {
+        let found: Vec<String> = listed(&ask_falls(query).await).into_iter().map(|(id, ..)| id).collect();
+        assert_eq!(found, ids, "{query}");
+    }
+    assert_eq!((&ask_falls("limit=2").await["next"], &all["next"]), (&json!("12"), &Value::Null));
+}
+
+#[actix_rt::test]
 async fn without_a_database_the_answer_is_503_and_says_why() {
     let fake = with_endpoint().await;
-    for path in ["events", "flushes", "gaps", "storage", "history", "traffic", "export?what=days"] {
+    for path in ["events", "falls", "flushes", "gaps", "storage", "history", "traffic", "export?what=days"] {
         let path = &format!("/api/v1/{path}");
         let (status, _, problem) = ask(&fake, "GET", path, None).await;
         assert_eq!(status, 503, "{path}");

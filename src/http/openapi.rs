@@ -46,6 +46,7 @@ use super::{alerts, endpoints, events, flush, health, history, login, metrics, m
         history::chart,
         history::sums,
         stored::export,
+        stored::list_falls,
         stored::list_flushes,
         stored::list_gaps,
         stored::storage,

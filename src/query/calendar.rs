@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, Days, LocalResult, Months, NaiveDate, TimeZone, Utc};
+use chrono::{Datelike, Days, Months, NaiveDate};
 use chrono_tz::Tz;
 
 use super::range::Range;
 use crate::boundary::Boundaries;
 use crate::clock::Timestamp;
+use crate::history::calendar::{date, day_start, first_instant, next_day};
 
 const HOUR: Duration = Duration::from_secs(3_600);
-/// Where daylight saving leaves midnight out, the day begins at one of these later; zones change by multiples of it.
-const QUARTER: Duration = Duration::from_secs(900);
+/// A date and those after it that a zone may have left out.
+const DATES_TRIED_MAX: usize = 3;
 
 /// How far apart the values of a chart are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,11 +52,7 @@ impl Step {
         match self {
             Self::Minute => instant.minute(),
             Self::Hour => Boundaries::new(zone, HOUR).last_until(instant),
-            Self::Day => {
-                let date = date(zone, instant);
-                // The day that an instant belongs to has begun; a day cannot be left out around an instant of its own.
-                day_start(zone, date).unwrap_or_else(|| instant.minute())
-            }
+            Self::Day => day_start(zone, instant),
         }
     }
 
@@ -65,7 +62,7 @@ impl Step {
         match self {
             Self::Minute => Timestamp(start.0 + Timestamp::MINUTE),
             Self::Hour => Boundaries::new(zone, HOUR).next_after(start),
-            Self::Day => next_day(zone, date(zone, start)),
+            Self::Day => next_day(zone, start),
         }
     }
 
@@ -76,39 +73,6 @@ impl Step {
         let following = |start: &Timestamp| Some(self.next(zone, *start));
         std::iter::successors(Some(first), following).take_while(|start| *start < range.until).take(max).collect()
     }
-}
-
-/// The date that a clock in the zone shows.
-#[must_use]
-pub fn date(zone: Tz, instant: Timestamp) -> NaiveDate {
-    zone.from_utc_datetime(&instant.to_utc().naive_utc()).date_naive()
-}
-
-/// The first instant of a date: midnight; the first of two where it is repeated; where it is left out, the first reading
-/// after it. `None` if the zone never had that date (it crossed the date line), or it is out of range.
-#[must_use]
-pub fn day_start(zone: Tz, date: NaiveDate) -> Option<Timestamp> {
-    let midnight = date.and_hms_opt(0, 0, 0)?;
-    let mut reading = midnight;
-    while reading.date() == date {
-        match zone.from_local_datetime(&reading) {
-            LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => {
-                let at: DateTime<Utc> = at.to_utc();
-                return Some(at.into());
-            }
-            LocalResult::None => reading = reading.checked_add_signed(chrono::Duration::from_std(QUARTER).ok()?)?,
-        }
-    }
-    None
-}
-
-/// The start of the first day after `date` that the zone has.
-fn next_day(zone: Tz, date: NaiveDate) -> Timestamp {
-    /// No zone has left out more than one.
-    const DAYS_LEFT_OUT_MAX: u64 = 3;
-    let later = (1..=DAYS_LEFT_OUT_MAX).filter_map(|days| date.checked_add_days(Days::new(days)));
-    let found = later.filter_map(|date| day_start(zone, date)).next();
-    found.unwrap_or(Timestamp(i64::MAX))
 }
 
 /// The periods that people ask for, as they are at an instant.
@@ -127,10 +91,12 @@ impl Periods {
     #[must_use]
     pub fn at(now: Timestamp, zone: Tz, start_day: u8) -> Self {
         let today = date(zone, now);
-        let range = |from: NaiveDate, until: NaiveDate| Range {
-            from: day_start(zone, from).unwrap_or_else(|| next_day(zone, from)),
-            until: day_start(zone, until).unwrap_or_else(|| next_day(zone, until)),
+        // A date that the zone left out begins with the next one that it had.
+        let begin = |date: NaiveDate| {
+            let later = date.iter_days().take(DATES_TRIED_MAX).find_map(|date| first_instant(zone, date));
+            later.unwrap_or(now)
         };
+        let range = |from: NaiveDate, until: NaiveDate| Range { from: begin(from), until: begin(until) };
         let first = today.with_day(1).unwrap_or(today);
         let (cycle, next_cycle) = cycle(today, start_day);
         Self {
@@ -168,7 +134,7 @@ mod tests {
     use super::*;
 
     fn at(text: &str) -> Timestamp {
-        DateTime::parse_from_rfc3339(text).unwrap().to_utc().into()
+        chrono::DateTime::parse_from_rfc3339(text).unwrap().to_utc().into()
     }
 
     fn slots(step: Step, zone: Tz, from: &str, until: &str) -> Vec<String> {
@@ -215,7 +181,6 @@ mod tests {
         // Apia left out 2011-12-30.
         let apia = slots(Step::Day, Tz::Pacific__Apia, "2011-12-29T12:00:00Z", "2011-12-31T12:00:00Z");
         assert_eq!(apia, ["29 10:00", "30 10:00", "31 10:00"]);
-        assert_eq!(day_start(Tz::Pacific__Apia, NaiveDate::from_ymd_opt(2011, 12, 30).unwrap()), None);
     }
 
     #[test]

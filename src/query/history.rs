@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::calendar::Step;
+use super::heard::{self, Live};
 use super::range::Range;
 use super::{Names, QueryError, Scope};
 use crate::actors::buffer::WaitingHistory;
@@ -111,6 +112,10 @@ pub struct Columns {
     pub reports: Vec<Option<i32>>,
     /// Reports expected; 0 while the interval is not known.
     pub expected: Vec<Option<i32>>,
+    /// Seconds of the step in which the master was heard (of the fleet: all of them), from the first report of what is asked for on. Where
+    /// there is no value although the master was heard, a tunnel was down or had nothing to report; where it was not, nothing is known.
+    #[serde(default)]
+    pub heard_s: Vec<i64>,
 }
 
 /// A question that was checked as far as that is possible without the database.
@@ -121,6 +126,9 @@ pub struct HistoryQuestion {
     range: Range,
     step: Step,
     zone: Tz,
+    now: Timestamp,
+    retention: RetentionConfig,
+    live: Option<Live>,
 }
 
 impl HistoryQuestion {
@@ -145,7 +153,13 @@ impl HistoryQuestion {
                 step.as_str()
             )));
         }
-        Ok(Self { tunnel, endpoint, range, step, zone })
+        Ok(Self { tunnel, endpoint, range, step, zone, now, retention: retention.clone(), live: None })
+    }
+
+    /// With what a recorder knows that runs.
+    #[must_use]
+    pub fn with_live(self, live: Live) -> Self {
+        Self { live: Some(live), ..self }
     }
 
     /// What it is about.
@@ -210,6 +224,9 @@ pub fn answer(
         let first = slots.first().copied().unwrap_or(question.range.from);
         let stored = reader.stretches(level(question.step), &scope, first, question.range.until)?;
         let values = fill(&slots, question, &scope, &stored, &rows);
+        let (now, live) = (question.now, question.live.as_ref());
+        let heard = heard::of(reader, &scope, first, now, &question.retention, live, &rows)?;
+        let heard_s = heard.seconds(&slots, question.range.until.min(now));
         let (endpoint, instance) = match &scope {
             Scope::Fleet => (None, None),
             Scope::Endpoint(id) => (Some(*id), None),
@@ -225,7 +242,7 @@ pub fn answer(
             timezone: question.zone.name().to_owned(),
             counts: counts(&scope).to_owned(),
             in_journal_only: waiting.missing,
-            columns: columns(&slots, &values),
+            columns: Columns { heard_s, ..columns(&slots, &values) },
         }))
     })
 }
@@ -370,6 +387,7 @@ fn columns(slots: &[Timestamp], values: &[Option<Totals>]) -> Columns {
         udps: column(values, |totals| totals.figures.udps),
         reports: column(values, |totals| Some(totals.figures.record_count)),
         expected: column(values, |totals| Some(totals.figures.expected_count)),
+        heard_s: Vec::new(),
     }
 }
 

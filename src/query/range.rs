@@ -6,13 +6,16 @@ use chrono::{DateTime, NaiveDate};
 use chrono_tz::Tz;
 
 use super::QueryError;
-use super::calendar;
 use crate::clock::Timestamp;
+use crate::history::calendar;
 
 /// Longest text of an instant.
 const TEXT_BYTES_MAX: usize = 64;
 /// 9999-12-31: later than any retention, and within what every library can show.
 const LAST: Timestamp = Timestamp(253_402_214_400 * Timestamp::SECOND);
+
+/// Longer ago than anything that is stored.
+pub const EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// A half-open range of time: `from` belongs to it, `until` does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +75,7 @@ pub fn instant(name: &str, text: &str, now: Timestamp, zone: Tz) -> Result<Times
     let found = if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         Some(time.to_utc().into())
     } else if let Ok(date) = text.parse::<NaiveDate>() {
-        calendar::day_start(zone, date)
+        calendar::first_instant(zone, date)
     } else {
         humantime::parse_duration(text).ok().map(|ago| back(now, ago))
     };

@@ -4,7 +4,7 @@
 //! tunnels of a table are found by going from key to key.
 
 use diesel::sql_types::{BigInt, Integer, Text};
-use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
+use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
 use super::StoreError;
 use super::connection::{Connection, on};
@@ -151,11 +151,7 @@ impl ReadConnection {
                 return Ok(true);
             }
         }
-        use super::schema::tunnel_state as s;
-        let known = s::table.find((tunnel.endpoint.0, tunnel.instance.as_str())).select(s::endpoint_id);
-        let known: Option<i32> =
-            on!(&mut self.connection, c => known.first(c).optional()).map_err(|error| self.failed(&error))?;
-        Ok(known.is_some())
+        self.has_tunnel(tunnel)
     }
 
     /// What the fleet moved, by day, since the day that begins at `from`.

@@ -4,18 +4,20 @@ use chrono_tz::Tz;
 use tidegate::actors::buffer::WaitingHistory;
 use tidegate::clock::Timestamp;
 use tidegate::config::RetentionConfig;
-use tidegate::event::{EndpointId, EventKind, Record, TunnelKey};
+use tidegate::endpoint::EndpointHealth;
+use tidegate::event::{EndpointId, EventKind, Gap, Record, TunnelKey};
 use tidegate::id::EventId;
 use tidegate::query::calendar::Periods;
 use tidegate::query::export::{self, Export, ExportQuery};
+use tidegate::query::heard::Live;
 use tidegate::query::history::{self, HistoryQuery, HistoryQuestion};
 use tidegate::query::range::Range;
 use tidegate::query::traffic::{self, By, TrafficQuery};
 use tidegate::query::{Names, Scope};
-use tidegate::store::{EventFilter, HistoryRow, ReadConnection, Store, received_at};
+use tidegate::store::{EventFilter, HistoryRow, LiveChanges, ReadConnection, Store, received_at};
 
 use crate::postgres::TestDatabase;
-use crate::sample::{at, batch, endpoint, event, gap, minute, open, open_when_released, tunnel, update};
+use crate::sample::{at, batch, endpoint, event, gap, live_changes, minute, open, open_when_released, tunnel, update};
 
 const ALL: EventFilter = EventFilter { scope: Scope::Fleet, kind: None, lowest: i64::MIN, below: i64::MAX };
 
@@ -120,7 +122,7 @@ pub fn sizes_are_told_table_by_table(database: &TestDatabase) {
 
 /// Waiting rows under a scope, as the recorder hands them over.
 fn waiting(counting: Vec<HistoryRow>, batches: Vec<(EventId, Vec<HistoryRow>)>, as_of: i64) -> WaitingHistory {
-    WaitingHistory { counting, batches, missing: 0, as_of: EventId(as_of) }
+    WaitingHistory { counting, batches, as_of: EventId(as_of), ..WaitingHistory::default() }
 }
 
 fn question(scope: (Option<&str>, Option<&str>), step: &str, zone: Tz) -> HistoryQuestion {
@@ -179,6 +181,79 @@ pub fn a_chart_is_what_is_stored_and_what_waits(database: &TestDatabase) {
     {
         assert_eq!(history::answer(&mut reader, &question(scope, "1h", zone), &none).is_ok(), found, "{scope:?}");
     }
+}
+
+/// A gap of that endpoint or tunnel from one second after noon to another.
+fn gap_between(from: i64, to: i64, instance: &str, reason: &str) -> Gap {
+    let id = EventId(EventId::first_of(at(to)).0 + from);
+    Gap { id, endpoint: EndpointId(1), instance: instance.into(), from: at(from), to: at(to), reason: reason.into() }
+}
+
+/// `heard_s` of the minutes from noon on, and how many of them there are in all with those before noon.
+fn heard(reader: &mut ReadConnection, question: &HistoryQuestion, waiting: &WaitingHistory) -> Vec<i64> {
+    let chart = history::answer(reader, question, waiting).unwrap_or_else(|error| panic!("{error}")).unwrap();
+    assert_eq!(chart.columns.time.len(), chart.columns.heard_s.len());
+    assert!(chart.columns.heard_s[..60].iter().all(|heard| *heard == 0), "nothing was there before the first report");
+    chart.columns.heard_s[60..].to_vec()
+}
+
+pub fn a_chart_tells_a_silent_tunnel_from_a_time_of_which_nothing_is_known(database: &TestDatabase) {
+    let mut store = open(database);
+    store.add_endpoint(&endpoint("tokyo"), at(0)).unwrap();
+    store.commit_history(&tidy(10, vec![minute("aaaa0001", 0), minute("aaaa0001", 5), minute("aaaa0002", 0)])).unwrap();
+    let gaps = [
+        gap_between(130, 175, "", "connection_lost"),
+        gap_between(140, 150, "", "refused"),
+        gap_between(250, 290, "aaaa0002", "vanished"),
+        gap_between(0, 300, "", Gap::MASTER_RESTARTED),
+    ];
+    store.commit_events(&batch(gaps.into_iter().map(Record::Gap).collect())).unwrap();
+    let mut reader = ReadConnection::open(&database.url()).unwrap();
+    let (none, of_one) = (WaitingHistory::default(), (None, Some("tokyo/aaaa0001")));
+    let live = |until: i64, gaps: Vec<Gap>| Live { until: vec![(EndpointId(1), at(until))], gaps };
+    let mut of =
+        |scope, live: &Live, waiting| heard(&mut reader, &question(scope, "1m", Tz::UTC).with_live(live.clone()), waiting);
+    // A tunnel that does not exist any more was there until its last report.
+    let connected = live(3_600, Vec::new());
+    assert_eq!(of(of_one, &connected, &none)[..8], [60, 60, 15, 60, 60, 60, 0, 0]);
+    store.sync_live(&live_changes("aaaa0001", 1, 1)).unwrap();
+    store.sync_live(&live_changes("aaaa0002", 1, 2)).unwrap();
+    let now = of(of_one, &connected, &none);
+    assert_eq!((&now[..8], now[59]), (&[60, 60, 15, 60, 60, 60, 60, 60][..], 60), "it is silent and its master is heard");
+    assert_eq!(of((None, Some("tokyo/aaaa0002")), &connected, &none)[3..6], [60, 20, 60], "a gap of its own");
+    assert_eq!(of((Some("tokyo"), None), &connected, &none)[3..6], [60, 60, 60], "which is none of its endpoint");
+    // A gap that is not stored yet, and a master that is lost since.
+    let lost = live(430, vec![gap_between(380, 400, "", "silent"), gap_between(300, 420, "aaaa0002", "vanished")]);
+    for scope in [of_one, (Some("tokyo"), None), (None, None)] {
+        assert_eq!(of(scope, &lost, &none)[5..9], [60, 40, 10, 0], "{scope:?}");
+    }
+    // A tunnel of which nothing is stored yet.
+    let waits = waiting(vec![minute("bbbb0000", 3)], Vec::new(), 20);
+    assert_eq!(of((None, Some("tokyo/bbbb0000")), &connected, &waits)[2..6], [0, 60, 0, 0]);
+    // Without a recorder nothing is known since the last sign of life.
+    let alone = |reader: &mut ReadConnection| heard(reader, &question(of_one, "1m", Tz::UTC), &none);
+    assert!(alone(&mut reader).iter().all(|heard| *heard == 0));
+    let health = EndpointHealth { last_heard: Some(at(90)), ..EndpointHealth::default() };
+    store.sync_live(&LiveChanges { endpoints: vec![(EndpointId(1), health)], ..LiveChanges::default() }).unwrap();
+    assert_eq!(alone(&mut reader)[..3], [60, 30, 0]);
+}
+
+pub fn what_was_imported_or_whose_gaps_have_expired_counts_as_not_heard(database: &TestDatabase) {
+    let mut store = open(database);
+    store.add_endpoint(&endpoint("tokyo"), at(0)).unwrap();
+    store.sync_live(&live_changes("aaaa0001", 1, 1)).unwrap();
+    store.commit_history(&tidy(10, vec![minute("aaaa0001", 0), minute("aaaa0001", 2), minute("aaaa0001", 5)])).unwrap();
+    let mut reader = ReadConnection::open(&database.url()).unwrap();
+    let none = WaitingHistory::default();
+    let connected = Live { until: vec![(EndpointId(1), at(3_600))], gaps: Vec::new() };
+    let of_one = question((None, Some("tokyo/aaaa0001")), "1m", Tz::UTC).with_live(connected);
+    assert_eq!(heard(&mut reader, &of_one, &none)[..6], [60; 6]);
+    database.execute("INSERT INTO history_imports (endpoint_id, instance_id, through) VALUES (1, 'aaaa0001', 1795435320000000)");
+    assert_eq!(heard(&mut reader, &of_one, &none)[..6], [0, 0, 0, 0, 0, 60]);
+    database.execute("DELETE FROM history_imports");
+    // Minutes and hours are gone, and the day that is left says only that it was there by its end.
+    database.execute("DELETE FROM service_history");
+    assert_eq!(heard(&mut reader, &of_one, &none)[..6], [0; 6], "the hour is over at 13:00");
 }
 
 fn tidy(id: i64, rows: Vec<HistoryRow>) -> tidegate::store::HistoryBatch {

@@ -1,4 +1,5 @@
-// Charts over time, by uPlot. What is not known is a gap in the line, on a shaded ground.
+// Charts over time, by uPlot. What is not known is a gap in the line, on a shaded ground; a tunnel that was silent while its master was
+// heard leaves a gap on plain ground.
 import { Component, createRef } from "./vendor/preact.mjs";
 import { clock, day, exact, month, UNKNOWN } from "./format.js";
 import { lang, t } from "./i18n.js";
@@ -39,25 +40,28 @@ function timeTexts(_, splits, __, ___, step) {
     });
 }
 
-/** Slots without a value in any of the series, as `[first, last]`. */
-export function gaps(columns) {
+/**
+ * Slots of which nothing is known, as `[first, last]`: without a value in any of the series, and the master was not heard for half of
+ * them either (`heard`: seconds, `step`: seconds of a slot).
+ */
+export function gaps(columns, heard, step) {
     const found = [];
     const slots = columns[0]?.length ?? 0;
     for (let at = 0; at < slots; at += 1) {
-        if (columns.some((column) => (column[at] ?? null) !== null)) continue;
+        if (columns.some((column) => (column[at] ?? null) !== null) || (heard?.[at] ?? 0) * 2 >= step) continue;
         if (found.at(-1)?.[1] === at - 1) found.at(-1)[1] = at;
         else found.push([at, at]);
     }
     return found;
 }
 
-function shadeGaps(plot, ground) {
+function shadeGaps(plot, ground, heard) {
     const [times, ...columns] = plot.data;
     const step = times.length > 1 ? times[1] - times[0] : 60;
     const { ctx, bbox } = plot;
     ctx.save();
     ctx.fillStyle = ground;
-    for (const [first, last] of gaps(columns)) {
+    for (const [first, last] of gaps(columns, heard, step)) {
         const left = Math.max(bbox.left, plot.valToPos(times[first] - step / 2, "x", true));
         const right = Math.min(bbox.left + bbox.width, plot.valToPos(times[last] + step / 2, "x", true));
         ctx.fillRect(left, bbox.top, Math.max(0, right - left), bbox.height);
@@ -81,8 +85,8 @@ function markNow(plot, series, colours) {
 
 /**
  * Props: `title` (`hidden`: for screen readers alone), `note` (beside it; `counts` says in a tooltip what it counts), `time`
- * (epoch seconds), `series` of `{ label, colour, values, fill, thin, now }` (`now`: the value of this second; the chart then goes on to
- * this second and moves with it), `bands` (pairs of series between which to fill),
+ * (epoch seconds), `heard` (seconds of each slot in which the master was heard), `series` of `{ label, colour, values, fill, thin, now }`
+ * (`now`: the value of this second; the chart then goes on to this second and moves with it), `bands` (pairs of series between which to fill),
  * `format(value)`, `sync` (charts with the same one share the cursor), `whole` (values are whole numbers).
  */
 export class Chart extends Component {
@@ -163,7 +167,7 @@ export class Chart extends Component {
                 })),
             ],
             bands: bands.map((pair) => ({ series: pair, fill: faded(of(series[pair[0] - 1].colour), 0.18) })),
-            hooks: { drawClear: [(plot) => shadeGaps(plot, ground)], draw: [(plot) => markNow(plot, this.props.series, colours)] },
+            hooks: { drawClear: [(plot) => shadeGaps(plot, ground, this.props.heard)], draw: [(plot) => markNow(plot, this.props.series, colours)] },
         };
     }
 

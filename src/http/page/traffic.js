@@ -121,7 +121,7 @@ export class History extends Component {
                 of: path, every: RANGES[range], load: (signal) => get(path, signal),
                 view: (history) => [
                     div({ key: "charts", class: charts.length > 1 ? "charts" : "" },
-                        charts.map((chart) => h(Chart, { key: chart.name, sync: charts.length > 1 ? title : undefined, hidden: charts.length === 1, ...chart(history, values) }))),
+                        charts.map((chart) => h(Chart, { key: chart.name, sync: charts.length > 1 ? title : undefined, hidden: charts.length === 1, heard: history.columns.heard_s, ...chart(history, values) }))),
                     div({ key: "export", class: "exports muted", role: "group", "aria-label": t("export") }, `${t("export")} `,
                         link(history, "csv", "CSV"), " · ", link(history, "jsonl", "JSON lines")),
                 ],
