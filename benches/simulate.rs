@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         report_interval: Duration::from_secs(5),
         faults: Faults::default(),
         database,
-        mode: None,
+        ..Options::default()
     };
     let memory = measure("a day of 10 tunnels, maps in memory", &busy(Database::Memory));
     let sqlite = measure("a day of 10 tunnels, SQLite", &busy(Database::Sqlite));

@@ -10,7 +10,7 @@ use super::exit::{ExitCode, Failure};
 use super::output::{self, plain};
 use super::place::Place;
 use crate::actors::realtime::Switch;
-use crate::config::{Config, Tuning};
+use crate::config::{Config, Origin, Tuning};
 use crate::modes::StorageMode;
 use crate::modes::report::{ComparisonReport, ModeCost, ModeReport};
 use crate::sim::compare::{self, Compared, PROMISED_PCT};
@@ -77,7 +77,7 @@ impl Mode {
 
     pub(super) async fn execute(self, config: &Config) -> Result<ExitCode, Failure> {
         if let Some(Name::Compare) = self.mode {
-            return self.compare();
+            return self.compare(config);
         }
         let switch = Switch { mode: self.mode.and_then(Name::mode), set: self.set };
         let asked = switch.mode;
@@ -104,12 +104,24 @@ impl Mode {
 
 impl Mode {
     /// The simulation has a System of its own, so it needs a thread of its own.
-    fn compare(self) -> Result<ExitCode, Failure> {
+    fn compare(self, config: &Config) -> Result<ExitCode, Failure> {
+        const KEY: &str = "cache.sync_interval";
+        if let Some(other) = self.set.keys().find(|name| *name != KEY) {
+            return Err(Failure::usage(format!("with `compare` only {KEY} can be set, not {other}")));
+        }
+        let live_sync = match self.set.get(KEY) {
+            Some(text) => {
+                let tuning = Tuning::new(&config.storage, config.cache.sync_interval);
+                let tuned = tuning.with(KEY, text, &Origin::Flag("--set"));
+                tuned.map_err(|error| Failure::usage(error.to_string()))?.sync_interval
+            }
+            None => compare::default_sync(),
+        };
         let mut all = Vec::new();
         for tunnels in self.tunnels {
             output::note(&format!("{tunnels} tunnels in realtime and in batched ..."));
             let time = self.time;
-            let measured = std::thread::spawn(move || compare::measure(tunnels, time)).join();
+            let measured = std::thread::spawn(move || compare::measure(tunnels, time, live_sync)).join();
             let measured = measured.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             all.push(measured.map_err(|error| Failure::database(error.to_string()))?);
         }
@@ -123,12 +135,27 @@ impl Mode {
 }
 
 fn show_saving(all: &[Compared]) {
-    let mut table =
-        output::table(&["TUNNELS", "MODE", "EVENTS", "TRANSACTIONS", "SINGLE", "BATCH", "LIVE", "OTHER", "WRITTEN", "SAVED"]);
-    for Compared { tunnels, realtime, batched, transactions_saved_pct, bytes_saved_pct } in all {
-        let bytes_saved = bytes_saved_pct.map_or_else(String::new, |saved| format!(", {saved:.1} % of bytes"));
-        let saved = format!("{transactions_saved_pct:.1} % of transactions{bytes_saved}");
-        for (cost, saved) in [(realtime, String::new()), (batched, saved)] {
+    let mut table = output::table(&[
+        "TUNNELS",
+        "MODE",
+        "EVENTS",
+        "TRANSACTIONS",
+        "SINGLE",
+        "BATCH",
+        "LIVE",
+        "OTHER",
+        "WRITTEN",
+        "JOURNAL",
+        "SAVED",
+    ]);
+    for compared in all {
+        let Compared { tunnels, realtime, batched, journal_bytes, .. } = compared;
+        let bytes_saved = compared.bytes_saved_pct.map_or_else(String::new, |saved| format!(", {saved:.1} % of bytes"));
+        let times =
+            compared.bytes_times_fewer.map_or_else(String::new, |times| format!(" ({times:.1} times fewer with the journal)"));
+        let saved = format!("{:.1} % of transactions{bytes_saved}{times}", compared.transactions_saved_pct);
+        let journal = bytesize::ByteSize(*journal_bytes).to_string();
+        for (cost, journal, saved) in [(realtime, "-".to_owned(), String::new()), (batched, journal, saved)] {
             table.add_row([
                 tunnels.to_string(),
                 cost.mode.clone(),
@@ -139,14 +166,16 @@ fn show_saving(all: &[Compared]) {
                 cost.live_transactions.to_string(),
                 cost.other_transactions.to_string(),
                 cost.bytes_written.map_or_else(|| "-".to_owned(), |bytes| bytesize::ByteSize(bytes).to_string()),
+                journal,
                 saved,
             ]);
         }
     }
     output::print_table(&table);
     output::print(&format!(
-        "\nPromised: {PROMISED_PCT} %. Transactions of live state count in batched only: in realtime single writes do their work. \
-         They come every\n5 s whatever the number of tunnels, so with one tunnel, which reports every 5 s, they are all that there is."
+        "\nPromised: {PROMISED_PCT} %. Live state is synced in batched only: in realtime single writes do its work. It comes every\n{} s \
+         (--set cache.sync_interval) whatever the number of tunnels, so with one tunnel, which reports every 5 s, it is most of what there is.",
+        all.first().map_or(0, |compared| compared.sync_interval_s)
     ));
 }
 

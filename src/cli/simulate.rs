@@ -48,6 +48,9 @@ pub(super) struct Simulate {
     /// How events reach the database at first: realtime, dual or batched; the fault `mode` switches
     #[arg(long, value_name = "MODE")]
     mode: Option<StorageMode>,
+    /// cache.sync_interval [default: drawn from the seed]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    live_sync: Option<Duration>,
     /// Consecutive seeds; stops at the first failure. With sqlite or memory only
     #[arg(long, default_value_t = 1, value_name = "R")]
     runs: u64,
@@ -114,6 +117,7 @@ impl Simulate {
             faults: self.faults.clone(),
             database: self.database.clone(),
             mode: self.mode,
+            live_sync: self.live_sync,
         }
     }
 }

@@ -143,7 +143,7 @@ fn written(name: &Arc<str>, bytes: &[u8], answer: Answer<()>) -> Option<Seen> {
         (!records.is_empty()).then_some(Seen::Written { file, records, bytes: bytes.len(), answer })
     } else if name.ends_with(".history") {
         let batch: HistoryBatch = payloads(bytes).find_map(|payload| postcard::from_bytes(payload).ok())?;
-        Some(Seen::HistoryWritten { file, batch: Box::new(batch), answer })
+        Some(Seen::HistoryWritten { file, batch: Box::new(batch), bytes: bytes.len(), answer })
     } else {
         None
     }

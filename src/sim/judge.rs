@@ -41,6 +41,8 @@ impl fmt::Display for Violation {
 pub struct Counts {
     /// Records written to the journal.
     pub received: u64,
+    /// Bytes of records and of history that were written to the journal.
+    pub journal_bytes: u64,
     /// Rows that the database took.
     pub stored: u64,
     /// Rows that were there before.
@@ -121,7 +123,11 @@ impl Judge {
         let counts = &mut self.counts;
         match seen {
             Seen::Started { life } => counts.lives = *life,
-            Seen::Written { records, answer: Answer::Acknowledged(()), .. } => counts.received += records.len() as u64,
+            Seen::Written { records, bytes, answer: Answer::Acknowledged(()), .. } => {
+                counts.received += records.len() as u64;
+                counts.journal_bytes += *bytes as u64;
+            }
+            Seen::HistoryWritten { bytes, .. } => counts.journal_bytes += *bytes as u64,
             Seen::Events { batch, answer: Answer::Acknowledged(committed) } => {
                 counts.stored += committed.written;
                 counts.skipped += committed.skipped;

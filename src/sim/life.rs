@@ -30,6 +30,8 @@ use crate::recorder::RecorderHandle;
 use crate::store::EndpointChange;
 
 /// After the masters calmed down, what they began has ended within this time: the longest stop is half an hour.
+/// Syncs of live state that a simulation waits for before it looks whether all has converged.
+pub(super) const SYNCS_TO_SETTLE: u32 = 3;
 const MASTERS_CALM_WITHIN: Duration = Duration::from_secs(32 * 60);
 /// From the last cut of all streams to convergence: back-off of connections and of the database, a sync, a few reports.
 const CONVERGE_WITHIN: Duration = Duration::from_secs(12 * 60);
@@ -367,7 +369,7 @@ impl World {
     /// Stops the masters' traffic, stops the recorder, and reads everything.
     async fn settle(&mut self, recorder: &RecorderHandle) -> LifeEnd {
         // One more report of everything, then one sync.
-        for _ in 0..3 {
+        for _ in 0..SYNCS_TO_SETTLE {
             if let Some(end) = self.pass(recorder, self.plan.settings.cache_sync_interval + Duration::from_secs(21)).await {
                 return end;
             }

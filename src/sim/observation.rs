@@ -78,6 +78,8 @@ pub enum Seen {
         file: Arc<str>,
         /// The batch.
         batch: Box<HistoryBatch>,
+        /// Bytes of the append.
+        bytes: usize,
         /// What the disk answered.
         answer: Answer<()>,
     },
@@ -279,7 +281,7 @@ impl fmt::Display for Observation {
                 write!(f, "written {file} records={} bytes={bytes} {answer:?}", records.len())?;
                 records.iter().try_for_each(|record| write!(f, " {}", Brief(record)))
             }
-            Seen::HistoryWritten { file, batch, answer } => {
+            Seen::HistoryWritten { file, batch, bytes: _, answer } => {
                 write!(f, "history-written {file} through={} rows={} {answer:?}", batch.through, batch.rows.len())
             }
             Seen::Created { file } => write!(f, "created {file}"),

@@ -179,6 +179,8 @@ pub struct Options {
     pub database: Database,
     /// How events reach it at first; `None` leaves that to the recorder.
     pub mode: Option<StorageMode>,
+    /// `cache.sync_interval`; `None` leaves that to the seed.
+    pub live_sync: Option<Duration>,
 }
 
 impl Default for Options {
@@ -193,6 +195,7 @@ impl Default for Options {
             faults: Faults::all(),
             database: Database::Memory,
             mode: None,
+            live_sync: None,
         }
     }
 }
@@ -211,7 +214,8 @@ impl fmt::Display for Options {
             self.faults,
             self.database
         )?;
-        self.mode.map_or(Ok(()), |mode| write!(f, " --mode {mode}"))
+        self.mode.map_or(Ok(()), |mode| write!(f, " --mode {mode}"))?;
+        self.live_sync.map_or(Ok(()), |every| write!(f, " --live-sync {}", humantime::format_duration(every)))
     }
 }
 
@@ -264,6 +268,8 @@ impl Plan {
         let settings = settings(&mut rng);
         let (settings, versions) =
             if calm { (Settings::default(), vec![Version::Go1_14_0; options.endpoints]) } else { (settings, versions) };
+        let cache_sync_interval = options.live_sync.unwrap_or(settings.cache_sync_interval);
+        let settings = Settings { cache_sync_interval, ..settings };
         let latency_max = Duration::from_millis(if calm { 4 } else { rng.u64(4..60) });
         let batch_size = if calm { 100 } else { [1, 7, 100][rng.usize(0..3)] };
         Self {

@@ -104,7 +104,7 @@ struct ViolationDocument<'a> {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { received, stored, skipped, flushes, faults, lives, in_doubt } = &self.counts;
+        let Counts { received, journal_bytes: _, stored, skipped, flushes, faults, lives, in_doubt } = &self.counts;
         let pairs = |pairs: Vec<String>| if pairs.is_empty() { "none".to_owned() } else { pairs.join(" ") };
         let seconds = |time: Duration| humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
         writeln!(

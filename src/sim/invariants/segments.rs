@@ -27,7 +27,7 @@ impl Invariant for Segments {
 
     fn check(&mut self, oracle: &Oracle, observation: &Observation) -> Result<u64, String> {
         match &observation.seen {
-            Seen::HistoryWritten { file, batch, answer: Answer::Acknowledged(()) } => {
+            Seen::HistoryWritten { file, batch, answer: Answer::Acknowledged(()), .. } => {
                 self.history.insert(Arc::clone(file), (batch.id, false));
                 Ok(0)
             }
@@ -71,7 +71,7 @@ mod tests {
         let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: NOON };
         let (id, through) = (EventId(id), EventId(id));
         let batch = HistoryBatch { id, info, through, rows: vec![], counter_events: vec![], states: vec![], accounts: vec![] };
-        Seen::HistoryWritten { file: "1.events".into(), batch: Box::new(batch), answer: Answer::Acknowledged(()) }
+        Seen::HistoryWritten { file: "1.events".into(), batch: Box::new(batch), bytes: 90, answer: Answer::Acknowledged(()) }
     }
 
     /// Found by seed 14: a torn batch of history is set aside, and its empty segment goes.
