@@ -503,7 +503,7 @@ fn a_line_that_broke_is_no_restart() {
 #[test]
 fn a_master_that_tells_no_uptime_shows_no_restart() {
     on_paused_time(async {
-        for silent in [json!({"ver": "v1.4.2"}), json!({"ver": "0.1.0", "uptime": 0})] {
+        for silent in [json!({"ver": "v1.4.2"}), json!({"ver": "0.1.0", "uptime": 0}), json!({"ver": "v9", "uptime": "1d"})] {
             let (world, told) = lost_and_found(5_000, &[Ok(silent.clone()), Ok(silent.clone()), Ok(silent.clone())]).await;
             let version = silent["ver"].as_str().unwrap();
             assert!(told[..2] == ["v1.14.0", "connection_lost"] && told[2..].iter().all(|told| told == version), "{told:?}");

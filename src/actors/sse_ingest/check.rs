@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::Value;
 
 use tokio::time::Instant;
 
@@ -50,8 +51,14 @@ pub(super) struct Question {
 #[derive(Deserialize)]
 struct Info {
     ver: Option<String>,
-    /// Seconds. Not there before v1.6; always 0 on Rust masters.
-    uptime: Option<u64>,
+    /// Seconds. Not there before v1.6; always 0 on Rust masters. Whatever else it is must not cost the version.
+    uptime: Option<Value>,
+}
+
+impl Info {
+    fn uptime(&self) -> Option<u64> {
+        self.uptime.as_ref().and_then(Value::as_u64)
+    }
 }
 
 /// The master was started anew since it was heard over the stream before.
@@ -74,7 +81,7 @@ impl SseIngestActor {
             // v1.1.5 has no /info: its version stays unknown, and asking again would not help.
             let none = matches!(answer, Err(TransportError::WrongPath { .. }));
             let info = answer.ok().and_then(|answer| serde_json::from_slice::<Info>(&answer).ok());
-            let is_young = info.as_ref().is_some_and(|info| info.uptime == Some(0));
+            let is_young = info.as_ref().is_some_and(|info| info.uptime() == Some(0));
             if !none && (info.is_none() || is_young) && actor.info_asked < INFO_ASKED_MAX {
                 actor.later(ASK_INFO_AGAIN_AFTER, ctx, Self::ask_info);
             }
@@ -85,7 +92,7 @@ impl SseIngestActor {
     }
 
     fn take_info(&mut self, info: Info, asked_at: Instant, ctx: &mut Context<Self>) {
-        let now = self.clock.monotonic();
+        let (now, uptime) = (self.clock.monotonic(), info.uptime());
         let version: Option<String> =
             info.ver.map(|text| self.intake.tracker.clean(&text).as_str().chars().take(VERSION_CHARS_MAX).collect());
         if version.is_some() && self.health.version != version {
@@ -93,7 +100,7 @@ impl SseIngestActor {
             self.send_health();
         }
         let version = version.map(String::into_boxed_str);
-        let uptime = info.uptime.filter(|uptime| *uptime > 0).map(Duration::from_secs);
+        let uptime = uptime.filter(|uptime| *uptime > 0).map(Duration::from_secs);
         match uptime.and_then(|uptime| self.uptime.told(uptime, asked_at, now)) {
             Some(age) => {
                 let wall = self.clock.wall();
