@@ -209,9 +209,7 @@ impl Job {
         let mut unsynced_history = false;
         for item in items {
             match item {
-                Item::Append(bunch)
-                    if run.full.is_some() && bunch.records.iter().all(|record| matches!(record, Record::Gap(_))) =>
-                {
+                Item::Append(bunch) if is_of_gaps(&bunch) => {
                     run.write_group();
                     run.gaps_only = true;
                     run.append(&bunch);
@@ -244,9 +242,18 @@ impl Job {
         if policy == SyncPolicy::Always && !synced {
             run.take_back_replies();
         }
+        if run.open.no.and_then(|no| run.writer.segment(no)).is_some_and(|segment| segment.phase == Phase::Poisoned) {
+            // What is in it is nowhere for certain but in memory, and does not wait for the next event or the boundary.
+            run.cut(FlushInfo { cause: FlushCause::Journal, boundary: None, skipped_boundaries: 0, cut_at: now });
+        }
         let Run { writer, open, full, effects, error, .. } = run;
         Outcome { effects, open, full, not_removed, synced, error, journal_bytes: writer.bytes() }
     }
+}
+
+/// A bunch of nothing but gaps.
+fn is_of_gaps(bunch: &Bunch) -> bool {
+    !bunch.records.is_empty() && bunch.records.iter().all(|record| matches!(record, Record::Gap(_)))
 }
 
 /// Records of the open segment that are encoded and not written, and which bunches they are of.
@@ -319,7 +326,12 @@ impl Run<'_> {
         if bunches.is_empty() {
             return true;
         }
-        let refused = if records.is_empty() { None } else { self.write_open(&mut frames).err() };
+        let mut refused = if records.is_empty() { None } else { self.write_open(&mut frames).err() };
+        if self.gaps_only && refused.take().is_some() {
+            // What says that something was lost must not be lost for the same reason: it waits in memory with its batch.
+            self.keep = true;
+            frames = Frames::new(SegmentKind::Events);
+        }
         let mut kept = kept_before;
         for (count, last) in bunches {
             kept += if refused.is_some() { 0 } else { count };

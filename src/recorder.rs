@@ -220,6 +220,9 @@ impl RecorderHandle {
         if let Some(error) = &buffer.journal_error {
             return Err(format!("journal: {error}"));
         }
+        if let Some(refused) = buffer.refusing {
+            return Err(format!("events are refused: {refused}; {}", refused.advice()));
+        }
         if buffer.overdue {
             return Err("a boundary passed over a minute ago and its flush is not committed".to_owned());
         }

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
+
 fn tidegate(directory: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     // A port that nobody listens on, so that no recorder of the machine answers.
@@ -42,6 +45,37 @@ fn damage_of_the_journal_is_told_with_file_and_exit_code() {
     let report: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
     assert_eq!(report["ok"], false);
     assert!(report["journal"]["damage"][0]["file"].as_str().unwrap().contains("0007-0000abcd"), "{report:#}");
+}
+
+#[test]
+fn a_journal_that_cannot_be_opened_is_no_journal_that_is_well() {
+    let directory = recorded();
+    let journal = directory.path().join("tidegate.db.journal");
+    assert_eq!(tidegate(directory.path(), &["check"]).status.code(), Some(0), "there need not be one");
+    std::fs::write(&journal, b"a file").unwrap();
+    let checked = tidegate(directory.path(), &["check"]);
+    assert_eq!(checked.status.code(), Some(4), "{}", text(&checked));
+    assert!(text(&checked).contains("tidegate.db.journal"), "{}", text(&checked));
+}
+
+#[test]
+fn events_that_are_missing_are_told_unless_their_endpoint_was_purged() {
+    let directory = recorded();
+    let mut database = SqliteConnection::establish(&directory.path().join("tidegate.db").display().to_string()).unwrap();
+    let gone =
+        database.batch_execute("DELETE FROM endpoint_sse WHERE id IN (SELECT id FROM endpoint_sse ORDER BY id LIMIT 3 OFFSET 5)");
+    gone.unwrap();
+    let checked = tidegate(directory.path(), &["check"]);
+    assert_eq!(checked.status.code(), Some(1), "{}", text(&checked));
+    assert!(text(&checked).contains("3 rows that flushes stored"), "{}", text(&checked));
+
+    let directory = recorded();
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/go/v1.14.0-lifecycle.sse");
+    assert_eq!(tidegate(directory.path(), &["replay", other]).status.code(), Some(0));
+    let removed = tidegate(directory.path(), &["endpoint", "remove", "v1.14.0-lifecycle", "--purge", "--yes"]);
+    assert_eq!(removed.status.code(), Some(0), "{}", text(&removed));
+    let checked = tidegate(directory.path(), &["check"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked));
 }
 
 /// Overwrites pages of the database and checks it: the finding, exit code 1 and what to do, and nothing is changed. With a backup

@@ -13,7 +13,9 @@ use tidegate::actors::history_worker::Observe;
 use tidegate::blocking::Blocking;
 use tidegate::clock::{Clock, Timestamp, VirtualClock};
 use tidegate::endpoint::{ApiKey, TlsPolicy};
-use tidegate::event::{Bunch, Counters, EndpointId, Event, EventKind, InstanceConfig, InstanceId, Record, Sample, TunnelKey};
+use tidegate::event::{
+    Bunch, Counters, EndpointId, Event, EventKind, Gap, InstanceConfig, InstanceId, Record, Sample, TunnelKey,
+};
 use tidegate::id::EventId;
 use tidegate::journal::{Call, Fault as DiskFault, MemoryDisk};
 use tidegate::pipeline::{self, Parts, Settings, Shutdown};
@@ -378,13 +380,81 @@ fn a_disk_without_room_refuses_and_works_again_when_there_is_room() {
         let mut world = World::new(settings);
         let recorder = world.start().await;
         world.inject(&recorder, 10).await.unwrap();
+        assert_eq!(recorder.ready(), Ok(()));
         world.disk.set_capacity(Some(world.disk.used_bytes() + 100));
         assert_eq!(world.inject(&recorder, 10).await, Err(Refused::DiskFull));
+        let unready = recorder.ready().expect_err("nothing is received");
+        assert!(unready.contains("disk_full") && unready.contains("make room"), "{unready}");
         world.disk.set_capacity(None);
         world.inject(&recorder, 10).await.unwrap();
+        assert_eq!(recorder.ready(), Ok(()));
         recorder.actors.pipeline.send(Shutdown).await.unwrap();
         let expected: Vec<i64> = (1..=10).chain(21..=30).collect();
         assert_eq!(world.stored_ids(), expected);
+    });
+}
+
+/// What says that something was lost is not lost with it: its record waits in memory and is stored with the next batch.
+#[test]
+fn a_gap_is_recorded_though_the_disk_is_full_until_the_end() {
+    on_paused_time(|| async {
+        let mut settings = Settings::default();
+        settings.limits.free_bytes_min = 0;
+        let mut world = World::new(settings);
+        let recorder = world.start().await;
+        world.inject(&recorder, 10).await.unwrap();
+        world.disk.set_capacity(Some(world.disk.used_bytes()));
+        assert_eq!(world.inject(&recorder, 10).await, Err(Refused::DiskFull));
+        let gap = Gap {
+            id: EventId(100),
+            endpoint: EndpointId(1),
+            instance: InstanceId::default(),
+            from: START,
+            to: world.clock.wall(),
+            reason: "refused".into(),
+        };
+        let bunch = Arc::new(Bunch { endpoint: EndpointId(1), records: vec![Record::Gap(gap)] });
+        assert_eq!(recorder.actors.buffer.send(Append(bunch)).await.expect("it runs").map_err(|refusal| refusal.reason), Ok(()));
+        recorder.actors.pipeline.send(Shutdown).await.unwrap();
+        assert_eq!(world.stored_ids(), (1..=10).chain([100]).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_database_that_does_not_answer_is_an_outage_until_it_does() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        world.blocking = Blocking::Inline(Arc::new(|job| Duration::from_secs(if job == "batch" { 90 } else { 0 })));
+        let recorder = world.start().await;
+        world.inject(&recorder, 10).await.unwrap();
+        let asked = world.clock.monotonic();
+        let answer = recorder.flush().await;
+        assert!(answer.error.as_deref().is_some_and(|error| error.contains("no answer for 10 s")), "{answer:?}");
+        assert!(world.clock.monotonic() - asked < Duration::from_secs(11), "whoever waits is told");
+        assert!(recorder.ready().is_err_and(|why| why.contains("no answer")));
+        let stats = recorder.stats();
+        assert!(!stats.database.ok && stats.database.error.is_some());
+        pass(5 * MINUTE).await;
+        assert_eq!(recorder.ready(), Ok(()));
+        assert!(recorder.stats().database.ok);
+        assert_eq!(world.stored_ids(), (1..=10).collect::<Vec<_>>());
+    });
+}
+
+/// A segment that was given up after a failed sync is stored from memory at once and not with the next event, which may be an hour away.
+#[test]
+fn what_a_failed_sync_leaves_in_doubt_is_stored_at_once() {
+    on_paused_time(|| async {
+        let mut world = World::new(Settings::default());
+        let recorder = world.start().await;
+        world.inject(&recorder, 10).await.unwrap();
+        world.disk.fail(Call::Sync, DiskFault::BROKEN, 1);
+        pass(5 * Duration::from_secs(1)).await;
+        assert_eq!(world.stored_ids(), (1..=10).collect::<Vec<_>>());
+        // Nothing was written since, so nothing shows that it works again.
+        assert!(recorder.ready().is_err_and(|why| why.starts_with("journal: ")));
+        world.inject(&recorder, 1).await.unwrap();
+        assert_eq!(recorder.ready(), Ok(()));
     });
 }
 

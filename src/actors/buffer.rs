@@ -72,6 +72,8 @@ pub struct BufferState {
     pub next_boundary: Timestamp,
     /// What failed last in the journal; `None` while the last job succeeded.
     pub journal_error: Option<String>,
+    /// Why events are refused; `None` while they are accepted.
+    pub refusing: Option<Refused>,
     /// A boundary passed more than a minute ago and its flush is not committed.
     pub overdue: bool,
     /// Records that were received and cannot be read back from a damaged journal, and the like, by reason.
@@ -177,8 +179,8 @@ pub struct BufferActor {
     windows_asked: bool,
     /// The last records were refused for want of room.
     short_of_room: bool,
-    /// The last records were refused, for whatever reason.
-    refusing: bool,
+    /// Could not be read back last; it was said.
+    unreadable: Option<SegmentNo>,
     boundary_timer: Option<SpawnHandle>,
     /// What the wall clock will show if nobody steps it: wall time minus monotonic time, in microseconds.
     clock_offset: i64,
@@ -254,7 +256,7 @@ impl BufferActor {
             history_durable,
             windows_asked: false,
             short_of_room: false,
-            refusing: false,
+            unreadable: None,
             boundary_timer: None,
             clock_offset: 0,
             started: now,

@@ -43,6 +43,9 @@ use crate::retention::{Expired, Expiry, Plan};
 use crate::store::{Committed, LiveChanges, Settings, Store, StoreError, StoreErrorKind};
 use tokio::time::Instant;
 
+/// A write that takes longer is shown as an outage, though PostgreSQL gives a statement up only after 60 s and a hung disk never
+/// answers. A healthy database takes milliseconds, a large batch on a slow disk a second or two.
+const NO_ANSWER_AFTER: Duration = Duration::from_secs(10);
 /// First wait after a failed write.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait between two tries: a database that is back is noticed within a minute.
@@ -88,6 +91,8 @@ pub struct FlushActor {
     /// Armed while a batch waits for its next try.
     retry: Option<SpawnHandle>,
     last_error: Option<StoreError>,
+    /// The write that is in flight has not ended for so long that it counts as an outage.
+    unanswered: bool,
     /// Nothing is begun any more.
     stopping: bool,
     stop_replies: Vec<oneshot::Sender<()>>,
@@ -138,6 +143,7 @@ impl FlushActor {
             backoff: Backoff::new(RETRY_FIRST, RETRY_CEILING, rng),
             retry: None,
             last_error: None,
+            unanswered: false,
             stopping: false,
             stop_replies: Vec::new(),
             durations_ms: VecDeque::new(),
@@ -231,6 +237,7 @@ impl FlushActor {
         let Some(mut store) = self.store.take() else { return };
         let (blocking, clock) = (self.blocking.clone(), self.clock.clone());
         let (batch_size, first) = (self.batch_size.take(), !self.state.ledger.knows_bytes());
+        let watch = ctx.run_later(NO_ANSWER_AFTER, |actor, _| actor.no_answer());
         let written = async move {
             blocking
                 .run(job, move || {
@@ -246,13 +253,43 @@ impl FlushActor {
                 })
                 .await
         };
-        ctx.spawn(written.into_actor(self).map(|(store, outcome, spent), actor, ctx| {
+        ctx.spawn(written.into_actor(self).map(move |(store, outcome, spent), actor, ctx| {
+            ctx.cancel_future(watch);
             actor.store = Some(store);
             actor.note_spent(spent);
             actor.settle(ctx, outcome, spent.took);
+            actor.answered();
             actor.publish.send_replace(actor.state.clone());
             actor.write_next(ctx);
         }));
+    }
+
+    /// A write does not end: that is an outage too, and whoever waits for a flush is told.
+    fn no_answer(&mut self) {
+        let error = format!("no answer for {} s; see whether its disk or its host hangs", NO_ANSWER_AFTER.as_secs());
+        if self.last_error.is_none() {
+            warn!("database: {error}; events wait in the journal and are stored when it works again");
+            self.state.since = Some(self.clock.wall());
+            self.unanswered = true;
+        }
+        self.state.failures += 1;
+        self.state.error = Some(error);
+        self.publish.send_replace(self.state.clone());
+    }
+
+    /// The write ended after all. If it failed, the outage goes on with another reason.
+    fn answered(&mut self) {
+        if std::mem::take(&mut self.unanswered) && self.last_error.is_none() {
+            self.works_again();
+        }
+    }
+
+    fn works_again(&mut self) {
+        let now = self.clock.wall();
+        let down = self.state.since.map_or(Duration::ZERO, |since| now.since(since));
+        info!("database works again after {}", humantime::format_duration(Duration::from_secs(down.as_secs())));
+        self.state.since = Some(now);
+        self.state.error = None;
     }
 
     fn settle(&mut self, ctx: &mut Context<Self>, outcome: Outcome, took: Duration) {
@@ -292,22 +329,18 @@ impl FlushActor {
         self.state.ledger.current().count_transaction(purpose, rows);
         self.backoff.reset();
         self.cancel_retry(ctx);
-        let now = self.clock.wall();
         if self.last_error.take().is_some() {
-            let down = self.state.since.map_or(Duration::ZERO, |since| now.since(since));
-            info!("database works again after {}", humantime::format_duration(Duration::from_secs(down.as_secs())));
-            self.state.since = Some(now);
+            self.works_again();
         }
-        self.state.error = None;
         if self.state.unkept.take().is_some() {
             self.keep(None);
         }
-        self.state.since.get_or_insert(now);
+        self.state.since.get_or_insert(self.clock.wall());
     }
 
     fn failed(&mut self, ctx: &mut Context<Self>, error: StoreError) {
         self.state.failures += 1;
-        if self.last_error.is_none() {
+        if self.last_error.is_none() && !self.unanswered {
             warn!("database: {error}; events wait in the journal and are stored when it works again");
             self.state.since = Some(self.clock.wall());
         } else {

@@ -1,6 +1,5 @@
 //! `tidegate check`.
 
-use log::debug;
 use serde::Serialize;
 
 use super::Json;
@@ -60,10 +59,8 @@ impl Check {
         let work = Blocking::Threads.run("check", move || {
             let journal = match RealDisk::open_read_only(&directory) {
                 Ok(disk) => Some(verify(&disk, recorder)?),
-                Err(error) => {
-                    debug!("no journal to look at: {error}");
-                    None
-                }
+                Err(JournalError::Directory { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
+                Err(error) => return Err(error.into()),
             };
             let (database, history) = check_database(&url, SystemClock.wall(), with_history)?;
             Ok::<_, CheckError>((journal, database, history))

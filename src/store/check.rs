@@ -1,15 +1,15 @@
 //! Looks through the database without changing it: what `tidegate check` prints of it.
 
 use diesel::dsl::{count_star, max, min};
-use diesel::sql_types::Text;
-use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
+use diesel::sql_types::{BigInt, Text};
+use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 use serde::Serialize;
 
 use super::check_history::HistoryReport;
 use super::connection::{Connection, Phase, is_damage, on, query_error, without_advice};
 use super::flushes::Kind;
 use super::read::ReadConnection;
-use super::schema::{endpoint_sse, flushes, gaps, quarantine, service_history};
+use super::schema::{endpoint_sse, flushes, gaps, quarantine, retention_floors, service_history};
 use super::{DatabaseUrl, StoreError, modes};
 use crate::clock::Timestamp;
 use crate::id::EventId;
@@ -132,6 +132,12 @@ fn look(connection: &mut Connection, url: &DatabaseUrl, now: Timestamp) -> Query
             "{unaccounted} rows of endpoint_sse and gaps are accounted for by no flush: another program wrote them"
         ));
     }
+    let missing = missing_rows(connection)?;
+    if missing > 0 {
+        problems.push(format!(
+            "{missing} rows that flushes stored are in endpoint_sse and gaps no more: another program deleted them, or the disk lost them"
+        ));
+    }
     if backwards > 0 {
         problems.push(format!("{backwards} rows of flushes have a first id above their last id"));
     }
@@ -157,12 +163,32 @@ pub(super) fn integrity(connection: &mut Connection) -> QueryResult<Vec<String>>
     Ok(lines.iter().filter(|line| !line.is_empty()).map(|line| format!("{INTEGRITY}{line}")).collect())
 }
 
+/// Rows that flushes tell of and that are not there. Events expire in the order of their ids, so of a batch whose first id is not below
+/// the lowest that is left, all is; what an endpoint's purge took is behind the floor that it left. Batches of a replay may lie
+/// between the ids of others, so this is a lower bound.
+fn missing_rows(connection: &mut Connection) -> QueryResult<i64> {
+    use retention_floors as f;
+    let purged: Option<i64> = on!(&mut *connection, c => f::table.find("endpoint_sse").select(f::floor).first(c).optional())?;
+    let above = purged.map_or(EventId::ZERO, |floor| EventId::first_of(Timestamp(floor.saturating_add(Timestamp::SECOND))));
+    let query = sql_query(
+        "SELECT CAST(COALESCE(SUM(missing), 0) AS BIGINT) AS total FROM (SELECT f.rows - \
+         (SELECT COUNT(*) FROM endpoint_sse e WHERE e.id BETWEEN f.first_id AND f.last_id) - \
+         (SELECT COUNT(*) FROM gaps g WHERE g.id BETWEEN f.first_id AND f.last_id) AS missing \
+         FROM flushes f WHERE f.batch = 'events' AND f.first_id >= $1 AND f.first_id >= (SELECT MIN(id) FROM endpoint_sse)) AS batches \
+         WHERE missing > 0",
+    )
+    .bind::<BigInt, _>(above.0);
+    let totals: Vec<Total> = on!(connection, c => query.load(c))?;
+    Ok(totals.first().map_or(0, |total| total.total))
+}
+
+#[derive(QueryableByName)]
+struct Total {
+    #[diesel(sql_type = BigInt)]
+    total: i64,
+}
+
 fn total_rows(connection: &mut Connection) -> QueryResult<i64> {
-    #[derive(QueryableByName)]
-    struct Total {
-        #[diesel(sql_type = diesel::sql_types::BigInt)]
-        total: i64,
-    }
     let query = sql_query("SELECT CAST(COALESCE(SUM(rows), 0) AS BIGINT) AS total FROM flushes WHERE batch = 'events'");
     let totals: Vec<Total> = on!(connection, c => query.load(c))?;
     Ok(totals.first().map_or(0, |total| total.total))

@@ -59,7 +59,7 @@ fn expired(deleted: usize, step: &Expiry) -> Expired {
 
 /// Says from when on the rows of a table are all there, in the transaction in which an older one goes. A step that finds nothing
 /// writes nothing.
-fn raise_floor(connection: &mut Connection, table: &str, floor: Timestamp) -> QueryResult<()> {
+pub(super) fn raise_floor(connection: &mut Connection, table: &str, floor: Timestamp) -> QueryResult<()> {
     use retention_floors as f;
     let known: Option<i64> = on!(&mut *connection, c => f::table.find(table).select(f::floor).first(c).optional())?;
     if known.is_some_and(|known| known >= floor.0) {

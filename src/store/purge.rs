@@ -1,13 +1,16 @@
 //! Deleting what an endpoint left behind, in steps: one transaction of millions of rows would hold the write lock for
 //! minutes and grow the write-ahead log to the size of the table. Between two steps others write.
 
+use diesel::dsl::max;
 use diesel::sql_types::{BigInt, Integer};
 use diesel::{BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, RunQueryDsl, sql_query};
 
 use super::connection::{Connection, on};
+use super::expire::raise_floor;
 use super::ladder::Table;
-use super::schema::{counter_events, endpoint_sse, gaps, history_accounts, history_imports, quarantine};
+use super::schema::{counter_events, endpoint_sse, flushes, gaps, history_accounts, history_imports, quarantine};
 use crate::event::EndpointId;
+use crate::id::EventId;
 
 /// Rows that one step looks at: some tens of milliseconds.
 const STEP_ROWS: i64 = 10_000;
@@ -42,7 +45,12 @@ fn events(connection: &mut Connection, id: EndpointId, done: i64) -> QueryResult
     let ahead = endpoint_sse::table.filter(endpoint_sse::id.gt(done)).order(endpoint_sse::id).select(endpoint_sse::id);
     let last: Option<i64> = on!(&mut *connection, c => ahead.offset(STEP_ROWS - 1).first(c).optional())?;
     let range = endpoint_sse::table.filter(endpoint_sse::id.gt(done).and(endpoint_sse::id.le(last.unwrap_or(i64::MAX))));
-    on!(connection, c => diesel::delete(range.filter(endpoint_sse::endpoint_id.eq(id.0))).execute(c))?;
+    let deleted = on!(&mut *connection, c => diesel::delete(range.filter(endpoint_sse::endpoint_id.eq(id.0))).execute(c))?;
+    if deleted > 0 {
+        // What `flushes` say of batches until now is no longer what is there.
+        let newest: Option<i64> = on!(&mut *connection, c => flushes::table.select(max(flushes::last_id)).first(c))?;
+        raise_floor(connection, "endpoint_sse", EventId(newest.unwrap_or_default()).id_clock())?;
+    }
     Ok(last.map_or(Purge::History, Purge::Events))
 }
 

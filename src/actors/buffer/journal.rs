@@ -101,6 +101,7 @@ impl BufferActor {
     fn apply(&mut self, ctx: &mut Context<Self>, outcome: Outcome) {
         let now = self.clock.monotonic();
         let Outcome { effects, open, full, not_removed, synced, error, journal_bytes } = outcome;
+        let wrote = effects.iter().any(|effect| matches!(effect, Effect::Records(_) | Effect::History { no: Some(_), .. }));
         let mut history_written = EventId::ZERO;
         for effect in effects {
             match effect {
@@ -117,7 +118,7 @@ impl BufferActor {
                 }
                 Effect::Appended { kept, refused } => {
                     self.short_of_room = matches!(refused, Some(Refused::JournalFull | Refused::DiskFull));
-                    self.tell_whether_refusing(refused.is_some());
+                    self.tell_whether_refusing(refused);
                     self.acknowledge(kept, refused);
                 }
                 Effect::History { no, batch } => {
@@ -154,7 +155,10 @@ impl BufferActor {
         if (synced || self.sync == SyncPolicy::Off) && !self.buffer.has_history_in_memory_only() {
             self.history_durable = self.history_durable.max(history_written);
         }
-        self.note_journal_error(error.map(|error| error.to_string()));
+        // A job that had nothing to write shows nothing.
+        if error.is_some() || wrote {
+            self.note_journal_error(error.map(|error| error.to_string()));
+        }
         self.warn_of_journal_level();
     }
 
@@ -166,8 +170,10 @@ impl BufferActor {
                 self.count_missing(no, missing);
             }
             Err(error) => {
-                let seconds = WATCH_INTERVAL.as_secs();
-                error!("a waiting batch cannot be read back from the journal: {error}; it is tried again in {seconds} s");
+                if self.unreadable.replace(no) != Some(no) {
+                    let seconds = WATCH_INTERVAL.as_secs();
+                    error!("a waiting batch cannot be read back from the journal: {error}; it is tried again every {seconds} s");
+                }
                 self.fail_waiters(&error.to_string());
                 self.reading_back = true;
                 ctx.run_later(WATCH_INTERVAL, |actor, ctx| {

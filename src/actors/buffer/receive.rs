@@ -66,6 +66,18 @@ impl Refused {
             Self::Stopping => "stopping",
         }
     }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::JournalFull => "let the database work again, or raise journal.max_bytes",
+            Self::DiskFull => "make room on the disk of journal.dir, or lower journal.min_free_bytes",
+            Self::JournalStalled => "see whether the disk of journal.dir hangs",
+            Self::JournalFailed => "see `journal_error` in the stats and the disk of journal.dir",
+            Self::Stopping => "start the recorder again",
+        }
+    }
 }
 
 /// A bunch that is in the items or in the running job.
@@ -77,12 +89,12 @@ pub(super) struct Unanswered {
 
 impl BufferActor {
     /// What is refused was not received: history does not count it either, and so does not grow while there is no room for it.
-    pub(super) fn tell_whether_refusing(&mut self, refusing: bool) {
-        if self.refusing != refusing {
-            self.refusing = refusing;
+    pub(super) fn tell_whether_refusing(&mut self, refused: Option<Refused>) {
+        if self.state.refusing.is_some() != refused.is_some() {
             // Without the HistoryWorkerActor the recorder is stopping.
-            self.downstream.refusing.do_send(Refusing(refusing));
+            self.downstream.refusing.do_send(Refusing(refused.is_some()));
         }
+        self.state.refusing = refused;
     }
 
     pub(super) fn acknowledge(&mut self, kept: usize, refused: Option<Refused>) {
@@ -109,7 +121,8 @@ impl Handler<Append> for BufferActor {
             (self.unwritten_bytes + bytes > STALLED_BYTES_MAX).then_some(Refused::JournalStalled)
         };
         if let Some(reason) = refused {
-            self.tell_whether_refusing(reason != Refused::Stopping);
+            self.tell_whether_refusing(refused.filter(|reason| *reason != Refused::Stopping));
+            self.publish_state();
             return Box::pin(async move { Err(Refusal { kept: 0, reason }) });
         }
         let (reply, answer) = oneshot::channel();

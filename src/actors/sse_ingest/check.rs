@@ -256,8 +256,10 @@ impl SseIngestActor {
             };
             let comparison = match parse_instances(&text) {
                 Ok((listed, unreadable)) if unreadable.is_empty() => actor.intake.tracker.compare(&listed),
+                // An entry that cannot be read may be any of those that seem to have vanished. The others say what they say.
+                Ok((listed, _)) => Comparison { vanished: Vec::new(), ..actor.intake.tracker.compare(&listed) },
                 // What cannot be read proves nothing.
-                _ => Comparison::default(),
+                Err(_) => Comparison::default(),
             };
             if comparison == Comparison::default() {
                 actor.question = None;
