@@ -462,6 +462,12 @@ impl World {
     }
 }
 
+/// Where nothing was started anew, a version and a gap say nothing about each other and come in any order.
+fn sorted(mut told: Vec<String>) -> Vec<String> {
+    told.sort();
+    told
+}
+
 /// A master that has run for so many seconds is heard for a minute, lost, and found again after some two seconds. What history is told.
 async fn lost_and_found(before: u64, after: &[Result<serde_json::Value, TransportError>]) -> (World, Vec<String>) {
     let world = World::start(|_, master| master.0.borrow_mut().infos.push_back(info("v1.14.0", before)));
@@ -496,7 +502,7 @@ fn a_master_whose_uptime_is_shorter_than_its_silence_was_started_anew() {
 fn a_line_that_broke_is_no_restart() {
     on_paused_time(async {
         let (_, told) = lost_and_found(5_000, &[info("v1.14.0", 5_063)]).await;
-        assert_eq!(told, ["v1.14.0", "connection_lost", "v1.14.0"]);
+        assert_eq!(sorted(told), ["connection_lost", "v1.14.0", "v1.14.0"]);
     });
 }
 
@@ -504,9 +510,11 @@ fn a_line_that_broke_is_no_restart() {
 fn a_master_that_tells_no_uptime_shows_no_restart() {
     on_paused_time(async {
         for silent in [json!({"ver": "v1.4.2"}), json!({"ver": "0.1.0", "uptime": 0}), json!({"ver": "v9", "uptime": "1d"})] {
-            let (world, told) = lost_and_found(5_000, &[Ok(silent.clone()), Ok(silent.clone()), Ok(silent.clone())]).await;
+            let (world, mut told) = lost_and_found(5_000, &[Ok(silent.clone()), Ok(silent.clone()), Ok(silent.clone())]).await;
             let version = silent["ver"].as_str().unwrap();
-            assert!(told[..2] == ["v1.14.0", "connection_lost"] && told[2..].iter().all(|told| told == version), "{told:?}");
+            assert_eq!(told.remove(0), "v1.14.0");
+            assert_eq!(told.iter().filter(|told| *told == "connection_lost").count(), 1, "{told:?}");
+            assert!(told.iter().all(|told| told == "connection_lost" || told == version), "{told:?}");
             assert!(world.asked("/info") <= 4, "{}", world.asked("/info"));
         }
     });
@@ -569,7 +577,7 @@ fn another_address_is_no_restart() {
         tick().await;
         world.send(event("initial", &instance("aaaaaaaa", 1))).await;
         seconds(3).await;
-        assert_eq!(world.told(), ["v1.14.0", "reconfigured", "v1.14.0"]);
+        assert_eq!(sorted(world.told()), ["reconfigured", "v1.14.0", "v1.14.0"]);
     });
 }
 

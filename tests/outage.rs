@@ -35,8 +35,12 @@ const MEMORY_EVENTS: &str = "1000";
 /// How much more memory the process may take while events wait: an allocator's slack, and batches on their way.
 const GROWTH_BYTES_MAX: u64 = 32 << 20;
 
-fn outage_time() -> Duration {
-    let seconds = std::env::var("TIDEGATE_TEST_OUTAGE").map_or(8, |text| text.parse().expect("a number of seconds"));
+/// Seconds of most outages.
+const OUTAGE_SECS: u64 = 8;
+
+/// `TIDEGATE_TEST_OUTAGE` seconds, or as long as this.
+fn outage_time(seconds: u64) -> Duration {
+    let seconds = std::env::var("TIDEGATE_TEST_OUTAGE").map_or(seconds, |text| text.parse().expect("a number of seconds"));
     Duration::from_secs(seconds)
 }
 
@@ -123,10 +127,10 @@ fn endure(setup: &Setup, run: &mut Recorder, time: Duration, words: &str) {
 }
 
 /// The recorder after the database came back: drains in order while events go on coming, and live state is fresh again.
-fn recover(setup: &Setup, run: &mut Recorder, masters: &Masters) {
+fn recover(setup: &Setup, run: &mut Recorder, masters: &Masters, outage: Duration) {
     let since = SystemClock.monotonic();
     // The back-off may have grown to two thirds of the outage, and waits a quarter longer for jitter.
-    let works = run.until_within(outage_time() + PATIENCE, "it tries again", |stats| stats["database"]["ok"] == true);
+    let works = run.until_within(outage + PATIENCE, "it tries again", |stats| stats["database"]["ok"] == true);
     let (tried, backlog) = (SystemClock.monotonic() - since, waiting(&works));
     let drained = run.until_within(2 * PATIENCE, "the backlog is drained", |stats| waiting(stats) < 2 * BATCH);
     let took = SystemClock.monotonic() - since - tried;
@@ -183,9 +187,10 @@ fn while_another_process_holds_the_write_lock_of_sqlite_nothing_is_lost() {
     let mut run = recording(&setup);
     let mut lock = stored::connect(setup.database_url());
     lock.execute("BEGIN IMMEDIATE");
-    endure(&setup, &mut run, outage_time(), "locked");
+    let outage = outage_time(60);
+    endure(&setup, &mut run, outage, "locked");
     lock.execute("ROLLBACK");
-    recover(&setup, &mut run, &masters);
+    recover(&setup, &mut run, &masters, outage);
     finish(&setup, run, &masters);
     assert_told_once(&setup, 1);
 }
@@ -200,7 +205,7 @@ fn while_the_file_system_of_the_database_is_full_nothing_is_lost() {
     let ballast = disk.fill();
     endure(&setup, &mut run, Duration::from_secs(3), "full");
     drop(ballast);
-    recover(&setup, &mut run, &masters);
+    recover(&setup, &mut run, &masters, outage_time(OUTAGE_SECS));
     finish(&setup, run, &masters);
     assert_told_once(&setup, 1);
 }
@@ -287,14 +292,14 @@ fn while_postgres_is_stopped_nothing_is_lost() {
     let all = OnPostgres::start();
     let mut run = recording(&all.setup);
     all.cluster.stop("fast");
-    endure(&all.setup, &mut run, outage_time(), "connect");
+    endure(&all.setup, &mut run, outage_time(OUTAGE_SECS), "connect");
     all.cluster.start_again();
     // Someone asks: it tries at once.
     let flush = all.setup.run(&["flush", "--json"]);
     assert_eq!(flush.status.code(), Some(0), "{flush:?}\n{}", tail(&all.setup.log()));
     let answer: Value = serde_json::from_slice(&flush.stdout).expect("one document on stdout");
     assert!(number(&answer["committed"]) > 4 * BATCH && answer["error"].is_null(), "{answer}");
-    recover(&all.setup, &mut run, &all.masters);
+    recover(&all.setup, &mut run, &all.masters, outage_time(OUTAGE_SECS));
     finish(&all.setup, run, &all.masters);
     assert_told_once(&all.setup, 1);
 }
@@ -338,7 +343,7 @@ fn postgres_restarted_and_killed_again_and_again_stores_everything_once() {
         all.cluster.start_again();
         run.until("it works again", |stats| stats["database"]["ok"] == true);
     }
-    recover(&all.setup, &mut run, &all.masters);
+    recover(&all.setup, &mut run, &all.masters, outage_time(OUTAGE_SECS));
     finish(&all.setup, run, &all.masters);
 }
 
@@ -363,7 +368,7 @@ fn a_commit_that_is_killed_before_it_took_effect_is_repeated() {
         run.until("the failure is noticed", |stats| stats["database"]["ok"] == false);
         run.until("it works again", |stats| stats["database"]["ok"] == true);
     }
-    recover(&all.setup, &mut run, &all.masters);
+    recover(&all.setup, &mut run, &all.masters, outage_time(OUTAGE_SECS));
     let stats = run.stats().expect("it answers");
     assert_eq!(number(storage(&stats, "rows_skipped")), 0, "nothing was stored before the repetition");
     assert!(number(storage(&stats, "retries")) >= 3, "{stats:#}");
@@ -392,6 +397,6 @@ fn a_commit_whose_answer_is_lost_is_not_stored_twice() {
         skipped = number(storage(&stats, "rows_skipped"));
     }
     assert_eq!(skipped % BATCH, 0, "whole batches are skipped");
-    recover(&all.setup, &mut run, &all.masters);
+    recover(&all.setup, &mut run, &all.masters, outage_time(OUTAGE_SECS));
     finish(&all.setup, run, &all.masters);
 }
