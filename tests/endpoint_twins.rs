@@ -1,6 +1,5 @@
 //! A master is followed once, also where it cannot be asked who it is: the real binary.
 
-#[allow(dead_code, reason = "each test program uses a part")]
 #[path = "common/recorder.rs"]
 mod recorder;
 
