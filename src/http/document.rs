@@ -237,14 +237,17 @@ pub struct Ready {
 #[serde(deny_unknown_fields)]
 pub struct AddEndpoint {
     /// Unique name.
+    #[schema(min_length = 1, max_length = 64)]
     pub name: String,
     /// Address with prefix.
+    #[schema(pattern = "^https?://[^/]")]
     pub url: String,
     /// The master's key; absent or empty where it asks for none.
     #[serde(default, deserialize_with = "api_key")]
     #[schema(value_type = Option<String>, write_only)]
     pub api_key: Option<ApiKey>,
     /// `verify`, `pin` or `insecure`.
+    #[schema(pattern = "^(verify|pin|insecure)$")]
     pub tls: Option<String>,
     /// Fingerprint, with `pin`.
     pub pin: Option<String>,
@@ -276,12 +279,14 @@ impl AddEndpoint {
 #[serde(deny_unknown_fields)]
 pub struct ChangeEndpoint {
     /// New address.
+    #[schema(pattern = "^https?://[^/]")]
     pub url: Option<String>,
     /// New key.
     #[serde(default, deserialize_with = "api_key")]
     #[schema(value_type = Option<String>, write_only)]
     pub api_key: Option<ApiKey>,
     /// `verify`, `pin` or `insecure`.
+    #[schema(pattern = "^(verify|pin|insecure)$")]
     pub tls: Option<String>,
     /// Fingerprint, with `pin`.
     pub pin: Option<String>,
@@ -369,12 +374,14 @@ impl From<&[Step]> for Probed {
 #[serde(deny_unknown_fields)]
 pub struct ProbeRequest {
     /// Address with prefix.
+    #[schema(pattern = "^https?://[^/]")]
     pub url: String,
     /// The master's key; absent or empty where it asks for none.
     #[serde(default, deserialize_with = "api_key")]
     #[schema(value_type = Option<String>, write_only)]
     pub api_key: Option<ApiKey>,
     /// `verify`, `pin` or `insecure`.
+    #[schema(pattern = "^(verify|pin|insecure)$")]
     pub tls: Option<String>,
     /// Fingerprint, with `pin`.
     pub pin: Option<String>,

@@ -23,10 +23,31 @@ pub(super) fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangeMode {
     /// `realtime`, `dual` or `batched`.
+    #[schema(pattern = "^(realtime|dual|batched)$")]
     mode: Option<String>,
     /// Keys that may change while the recorder runs, with their values as text; an empty one goes back to the configuration.
     #[serde(default)]
+    #[schema(value_type = TunedKeys)]
     set: BTreeMap<String, String>,
+}
+
+/// The keys of [`Tuning`](crate::config::Tuning); a test holds them against it.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the description of a map that is judged key by key")]
+pub(super) struct TunedKeys {
+    /// Events at which a batch is cut.
+    #[schema(rename = "storage.max_buffer_size")]
+    max_buffer_size: Option<String>,
+    /// Rows per statement.
+    #[schema(rename = "storage.batch_size")]
+    batch_size: Option<String>,
+    /// Longest wait of an event.
+    #[schema(rename = "storage.flush_interval")]
+    flush_interval: Option<String>,
+    /// How often changes of live state are written.
+    #[schema(rename = "cache.sync_interval")]
+    sync_interval: Option<String>,
 }
 
 impl ChangeMode {

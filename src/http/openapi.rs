@@ -15,7 +15,11 @@ use utoipa::{Modify, OpenApi as _};
 use super::etag;
 use super::problem::{self, Problem};
 use super::routes::resource;
-use super::{alerts, endpoints, events, flush, health, history, login, metrics, mode, probe, stats, stored, stream, tunnels};
+use super::{
+    alerts, endpoints, events, flush, health, history, login, metrics, mode, page, probe, stats, stored, stream, tunnels,
+};
+use crate::query::export::Export;
+use crate::query::traffic::By;
 
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
@@ -50,11 +54,13 @@ use super::{alerts, endpoints, events, flush, health, history, login, metrics, m
         stored::list_flushes,
         stored::list_gaps,
         stored::storage,
+        page::login_form,
         login::log_in,
         login::log_out,
         openapi,
     ),
-    components(schemas(Problem)),
+    // The last two are named by parameters alone, of which utoipa does not make components by itself.
+    components(schemas(Problem, By, Export)),
     modifiers(&EveryRoute)
 )]
 struct Described;

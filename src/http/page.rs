@@ -75,7 +75,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
             let name = if has_session(&request) { WITH_SESSION } else { "index.html" };
             fixed(request, name)
         }))
-        .route("/login", web::get().to(|request: HttpRequest| fixed(request, "login.html")))
+        .route("/login", web::get().to(login_form))
         .service(resource("/assets/login.css").get(|request: HttpRequest| fixed(request, "login.css")))
         .service(resource("/assets/login.js").get(|request: HttpRequest| fixed(request, "login.js")))
         .service(resource("/assets/{version}/{name:.*}").get(versioned));
@@ -84,6 +84,26 @@ pub fn configure(config: &mut web::ServiceConfig) {
 /// Whether the page should offer to log out. A session that is over does not come here.
 fn has_session(request: &HttpRequest) -> bool {
     request.cookies().is_ok_and(|cookies| cookies.iter().any(|cookie| cookie.name().starts_with("tidegate-")))
+}
+
+/// What the form's own script reads of its address, after a token that was wrong.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read in the browser")]
+struct LoginQuery {
+    /// `1` if the token was wrong.
+    failed: Option<String>,
+    /// Seconds until the next one is looked at.
+    wait: Option<String>,
+}
+
+/// The form that asks for the token.
+#[utoipa::path(get, path = "/login", tag = "session", security(()), params(LoginQuery), responses(
+    (status = 200, body = String, content_type = "text/html; charset=utf-8"),
+    (status = 304, description = "As the `ETag` in `If-None-Match` says"),
+))]
+pub(super) async fn login_form(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    fixed(request, "login.html").await
 }
 
 /// A file under a name that stays: whether it has changed is asked each time.

@@ -33,17 +33,22 @@ pub struct EventQuery {
     /// Only of this endpoint.
     pub endpoint: Option<String>,
     /// Only of this tunnel.
+    #[param(pattern = "^[^/]+/.+$")]
     pub tunnel: Option<String>,
     /// Only of this kind: `initial`, `create`, `update`, `delete`, `shutdown`, `log`, or what a newer master says.
+    #[param(min_length = 1, max_length = 64)]
     pub kind: Option<String>,
     /// Only received since then: an age (`24h`), RFC 3339, or a date.
+    #[param(min_length = 1, max_length = 64)]
     pub since: Option<String>,
     /// Only received before then.
+    #[param(min_length = 1, max_length = 64)]
     pub until: Option<String>,
     /// How many; 100 unless given.
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
     /// `next` of the answer before.
+    #[param(pattern = "^[1-9][0-9]{0,17}$")]
     pub cursor: Option<String>,
 }
 

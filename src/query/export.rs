@@ -46,16 +46,21 @@ pub struct ExportQuery {
     /// Which table.
     pub what: Export,
     /// From then on: an age (`24h`), RFC 3339, or a date; everything unless given.
+    #[param(min_length = 1, max_length = 64)]
     pub since: Option<String>,
     /// Until then; now unless given.
+    #[param(min_length = 1, max_length = 64)]
     pub until: Option<String>,
     /// Only of this endpoint.
     pub endpoint: Option<String>,
     /// Only of this tunnel.
+    #[param(pattern = "^[^/]+/.+$")]
     pub tunnel: Option<String>,
     /// About how many rows; 5000 unless given.
+    #[param(minimum = 1, maximum = 20_000)]
     pub limit: Option<u32>,
     /// `next` of the page before.
+    #[param(min_length = 1)]
     pub cursor: Option<String>,
 }
 

@@ -21,6 +21,7 @@ pub struct FlushQuery {
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
     /// Only older ones than this; `next` of the answer before.
+    #[param(pattern = "^[1-9][0-9]{0,17}$")]
     pub before: Option<String>,
 }
 

@@ -22,11 +22,13 @@ pub struct GapQuery {
     /// Only of this endpoint.
     pub endpoint: Option<String>,
     /// Only of this tunnel and of its whole endpoint.
+    #[param(pattern = "^[^/]+/.+$")]
     pub tunnel: Option<String>,
     /// How many; 50 unless given.
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
     /// Only older ones than this; `next` of the answer before.
+    #[param(pattern = "^[1-9][0-9]{0,17}$")]
     pub before: Option<String>,
 }
 

@@ -36,14 +36,18 @@ const RANGE_DEFAULT: Duration = Duration::from_secs(86_400);
 #[into_params(parameter_in = Query)]
 pub struct HistoryQuery {
     /// Of this tunnel.
+    #[param(pattern = "^[^/]+/.+$")]
     pub tunnel: Option<String>,
     /// Of this endpoint.
     pub endpoint: Option<String>,
     /// From then on: an age (`24h`, which it is unless given), RFC 3339, or a date.
+    #[param(min_length = 1, max_length = 64)]
     pub since: Option<String>,
     /// Until then; now unless given.
+    #[param(min_length = 1, max_length = 64)]
     pub until: Option<String>,
     /// `auto` (unless given), `1m`, `1h` or `1d`.
+    #[param(pattern = "^(auto|1m|1h|1d)$")]
     pub step: Option<String>,
 }
 
