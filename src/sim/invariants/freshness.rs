@@ -28,6 +28,15 @@ struct Known {
     differs: Option<(EventId, Duration)>,
 }
 
+impl Known {
+    fn store(&mut self, id: EventId, sample: &Sample) {
+        (self.stored, self.in_doubt) = (Some((id, sample.clone())), None);
+        // An event behind the one that was stored may have said the same.
+        let differs_still = self.said.as_ref() != Some(sample);
+        self.differs = self.differs.filter(|(differs, _)| *differs > id && differs_still);
+    }
+}
+
 impl Freshness {
     /// With the interval of a recorder.
     #[must_use]
@@ -53,15 +62,15 @@ impl Invariant for Freshness {
             }
             Seen::Live { changes, answer: Answer::Acknowledged(()) } => {
                 for (tunnel, sample, _, id) in &changes.samples {
-                    let known = self.tunnels.entry(tunnel.clone()).or_default();
-                    (known.stored, known.in_doubt) = (Some((*id, sample.clone())), None);
-                    // An event behind the one that was stored may have said the same.
-                    let differs_still = known.said.as_ref() != Some(sample);
-                    known.differs = known.differs.filter(|(differs, _)| differs > id && differs_still);
+                    self.tunnels.entry(tunnel.clone()).or_default().store(*id, sample);
                 }
                 for (tunnel, _) in &changes.removed {
                     self.tunnels.remove(tunnel);
                 }
+                Ok(0)
+            }
+            Seen::Single { record, answer } if *answer != Answer::Refused => {
+                self.note_single(record, matches!(answer, Answer::Acknowledged(_)));
                 Ok(0)
             }
             Seen::Live { changes, answer: Answer::Unknown } => {
@@ -108,6 +117,20 @@ impl Invariant for Freshness {
 }
 
 impl Freshness {
+    /// A record that is stored by itself takes along what it says of a tunnel that the database knows an older state of.
+    fn note_single(&mut self, record: &Record, acknowledged: bool) {
+        let Record::Event(event) = record else { return };
+        let (Some(tunnel), Some(sample)) = (event.tunnel(), &event.sample) else { return };
+        let is_older = |known: &&mut Known| known.stored.as_ref().is_some_and(|(id, _)| *id < event.id);
+        if let Some(known) = self.tunnels.get_mut(&tunnel).filter(is_older) {
+            if acknowledged {
+                known.store(event.id, sample);
+            } else {
+                known.in_doubt = Some((event.id, sample.clone()));
+            }
+        }
+    }
+
     fn note(&mut self, record: &Record, at: Duration) {
         match record {
             Record::Event(event) => {
@@ -187,6 +210,22 @@ mod tests {
             }
             history.see(Seen::Live { changes: Box::default(), answer: Answer::Acknowledged(()) }).pass(60).look(|_| ());
             if restarts { history.is_good() } else { history.is_bad("does not show 2") }
+        }
+    }
+
+    /// Found by seed 900012: in `realtime` the event was stored with the state it left, and the recorder was killed before the sync that
+    /// would have repeated it.
+    #[test]
+    fn what_a_single_record_stored_need_not_be_stored_again() {
+        for single in [true, false] {
+            let mut history = History::of(Freshness::new(&terms()));
+            history.pass(60).live(1, 10).written("1.events", &[update(2, 20)]);
+            if single {
+                history.see(Seen::Single { record: Box::new(update(2, 20)), answer: Answer::Acknowledged(true) });
+            }
+            history.see(Seen::Ended(Ended::Killed)).see(Seen::Started { life: 2 });
+            history.see(Seen::Live { changes: Box::default(), answer: Answer::Acknowledged(()) }).pass(60).look(|_| ());
+            if single { history.is_good() } else { history.is_bad("does not show 2") }
         }
     }
 
