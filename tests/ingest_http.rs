@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -13,6 +14,7 @@ use tidegate::transport::HttpTransport;
 use tidegate::transport::{Target, Transport, TransportError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 const KEY: &str = "fa4ec0de94466eb9305cbb1792a8bad5";
@@ -335,4 +337,62 @@ async fn a_tls_stream_cut_without_notice_is_a_broken_connection() {
     let (found, error) = body(&target("https", port, TlsPolicy::Insecure)).await;
     assert_eq!(found, b"data: a\n\n");
     assert!(matches!(error, Some(TransportError::Broken { .. })), "{error:?}");
+}
+
+/// A master, with TLS or without, that sends `pieces` one by one, each when it is asked for the next, and then closes.
+async fn step_by_step(certificate: Option<&Certificate>, pieces: &'static [&'static str]) -> (u16, mpsc::UnboundedSender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = certificate.map(|certificate| TlsAcceptor::from(Arc::clone(&certificate.config)));
+    let (next, mut asked) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        let mut stream: Box<dyn Duplex> = match acceptor {
+            Some(acceptor) => Box::new(acceptor.accept(tcp).await.unwrap()),
+            None => Box::new(tcp),
+        };
+        read_head(&mut stream).await;
+        stream.write_all(STREAM_HEAD.as_bytes()).await.unwrap();
+        for piece in pieces {
+            asked.recv().await;
+            stream.write_all(piece.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+        }
+        asked.recv().await;
+        let _ = stream.shutdown().await;
+    });
+    (port, next)
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// As the ingest actor reads: between two looks nobody waits, and then somebody does.
+#[tokio::test]
+async fn a_body_that_nobody_waits_for_now_and_then_brings_everything_and_its_end() {
+    // Chunks in one packet, a chunk in two, and the end.
+    const PIECES: &[&str] = &["3\r\nab\n\r\n3\r\ncd\n\r\n", "6\r\nef", "gh\n\n\r\n", "0\r\n\r\n"];
+    let certificate = certificate(&["127.0.0.1"], ONLY_13);
+    for tls in [None, Some(&certificate)] {
+        let (port, next) = step_by_step(tls, PIECES).await;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let mut body = HttpTransport::new().events(&target(scheme, port, TlsPolicy::Insecure)).await.unwrap().body;
+        let mut found = Vec::new();
+        let read = async {
+            loop {
+                // Until nothing is there, with a waker that does nothing.
+                while let Poll::Ready(piece) = body.poll_next_unpin(&mut Context::from_waker(Waker::noop())) {
+                    let Some(piece) = piece else { return };
+                    found.extend_from_slice(&piece.unwrap());
+                }
+                let _ = next.send(());
+                // Then it waits, as after a moment without anything.
+                let Some(piece) = body.next().await else { return };
+                found.extend_from_slice(&piece.unwrap());
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), read).await.expect("it is woken");
+        assert_eq!(String::from_utf8(found).unwrap(), "ab\ncd\nefgh\n\n", "{scheme}");
+    }
 }

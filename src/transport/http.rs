@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -22,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
@@ -33,6 +34,10 @@ use crate::redact::Redactor;
 
 /// Time for the name server. Resolvers give up after 5 s by default and ask a second server.
 pub const RESOLVE_SECS: u64 = 10;
+/// Names that are looked up at once. Each takes a thread until the resolver gives up, which may be long after nobody waits any more,
+/// and the journal and the database work on the same threads.
+const LOOKUPS_MAX: usize = 32;
+static LOOKUPS: Semaphore = Semaphore::const_new(LOOKUPS_MAX);
 /// Time for the TCP connection, over all addresses of the name. Two lost SYN packets fit into it.
 pub const CONNECT_SECS: u64 = 10;
 /// Time for the TLS handshake: two round trips and some computing on a small machine.
@@ -213,10 +218,21 @@ pub(super) struct Answer {
 
 /// The addresses of a master's host name.
 pub(super) async fn resolve(url: &MasterUrl) -> Result<Vec<SocketAddr>, TransportError> {
+    if let Ok(address) = url.host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, url.port)]);
+    }
     let limit = Limit { phase: "the name server", seconds: RESOLVE_SECS };
     let addresses = limit.over(async {
-        let found = lookup_host((url.host.as_str(), url.port)).await;
-        found.map(Iterator::collect).map_err(|error| TransportError::Resolve { detail: error.to_string() })
+        let failed = |detail: String| TransportError::Resolve { detail };
+        let permit = LOOKUPS.acquire().await.map_err(|error| failed(error.to_string()))?;
+        let (host, port) = (url.host.clone(), url.port);
+        // A task of its own, since the thread goes on when nobody waits for it any more.
+        let lookup = tokio::spawn(async move {
+            let found = lookup_host((host.as_str(), port)).await.map(Iterator::collect);
+            drop(permit);
+            found
+        });
+        lookup.await.map_err(|error| failed(error.to_string()))?.map_err(|error: io::Error| failed(error.to_string()))
     });
     let addresses: Vec<_> = addresses.await?;
     if addresses.is_empty() {
