@@ -21,6 +21,8 @@ const ROWS_MAX: u32 = 10_000;
 const SWEEP_EVERY: Duration = Duration::from_secs(30 * 60);
 /// From the start to the first sweep.
 const SWEEP_FIRST: Duration = Duration::from_secs(60);
+/// A fleet of 65 tunnels makes 1,100 flushes a day, 10 MB in 90 days. Longer than this they are kept for the events of theirs that are.
+pub const FLUSHES_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// A table that is this much older than promised is an alarm, once the recorder has run that long.
 pub const LATE_MAX: Duration = Duration::from_secs(3_600);
 
@@ -89,8 +91,9 @@ impl Expiring {
         }
     }
 
-    /// How long its rows are kept; `None` is for ever. Gaps explain the charts of hours, and so do quarantine and flushes what
-    /// became of events; what is said of counters is part of the proof of the days.
+    /// How long its rows are kept; `None` is for ever. Gaps explain the charts of hours; quarantine and flushes say what became of
+    /// events, flushes for a month where hours are kept longer ([`FLUSHES_MAX`]); what is said of counters is part of the proof of the
+    /// days.
     #[must_use]
     pub fn kept(self, retention: &RetentionConfig) -> Option<Duration> {
         match self {
@@ -98,7 +101,8 @@ impl Expiring {
             Self::Minutes | Self::MinuteTotals => Some(retention.minutes),
             Self::Hours | Self::HourTotals => Some(retention.hours),
             Self::CounterEvents | Self::Days | Self::DayTotals => retention.days,
-            Self::Gaps | Self::Quarantine | Self::Flushes => Some(retention.hours.max(retention.events)),
+            Self::Gaps | Self::Quarantine => Some(retention.hours.max(retention.events)),
+            Self::Flushes => Some(retention.hours.min(FLUSHES_MAX).max(retention.events)),
             Self::Space => Some(Duration::ZERO),
         }
     }
@@ -225,6 +229,13 @@ mod tests {
 
     fn all(rows: u64) -> Expired {
         Expired { rows, next: None }
+    }
+
+    #[test]
+    fn flushes_are_kept_for_a_month_at_most_unless_events_are_kept_longer() {
+        let kept =
+            |hours, events| Expiring::Flushes.kept(&RetentionConfig { hours: hours * DAY, events: events * DAY, ..retention() });
+        assert_eq!([kept(90, 1), kept(7, 1), kept(7, 400)], [30, 7, 400].map(|days| Some(days * DAY)));
     }
 
     #[test]
