@@ -144,3 +144,13 @@ fn completions_are_a_script_that_names_the_commands() {
         assert!(ran.stdout.contains("endpoint") && ran.stdout.contains("trust"), "{shell}");
     }
 }
+
+#[test]
+fn sets_on_both_sides_of_the_command_are_refused_since_some_would_be_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let one_side = run(directory.path(), &["--set", "http.listen=127.0.0.1:9", "--set", "billing.start_day=15", "stats"]);
+    assert_eq!(one_side.code, 4, "there is no database: {}", one_side.stderr);
+    let ran = run(directory.path(), &["--set", "http.listen=127.0.0.1:9", "stats", "--set", "billing.start_day=15"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("give all of them behind it"), "{}", ran.stderr);
+}

@@ -54,3 +54,19 @@ fn a_signal_while_the_configured_endpoints_are_being_made_is_obeyed() {
     let log = setup.log();
     assert!(!log.contains("added"), "it was not made for want of an answer\n{}", tail(&log));
 }
+
+/// Who moves a database copies one file.
+#[test]
+fn after_an_orderly_stop_the_database_is_one_file_though_questions_were_answered() {
+    let setup = Setup::sqlite();
+    let mut run = setup.start_and_wait();
+    let asked = setup.ask(&["history", "--all", "--since", "1h", "--json"]);
+    assert_eq!(asked.status.code(), Some(0), "{asked:?}");
+    let (status, _) = run.request("GET", "/api/v1/flushes").expect("an answer");
+    assert_eq!(status, 200);
+    run.stop_well();
+    let database = setup.database_path().display().to_string();
+    for left in ["-wal", "-shm"] {
+        assert!(!std::path::Path::new(&format!("{database}{left}")).exists(), "{left} is left behind");
+    }
+}

@@ -20,7 +20,7 @@ use super::cache::{CacheState, Forget, ReadTunnels, SetHealth};
 use super::flush::{AddEndpoint, ChangeEndpoint, RemoveEndpoint};
 use super::history_worker::{self, CutWindows};
 use super::sse_ingest::{self, Backlog, Downstream, IngestSetup, IngestState, SharedIds, SseIngestActor};
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, Timestamp};
 use crate::endpoint::{Endpoint, EndpointHealth, EndpointStatus};
 use crate::event::{EndpointId, InstanceId};
 use crate::store::EndpointChange;
@@ -148,9 +148,17 @@ impl EndpointsActor {
             .insert(id, Followed { endpoint, ingest: None, state, unstored: EndpointChange::default(), removing: false });
         if paused {
             self.show_paused(id);
-        } else {
-            self.connect(ctx, id);
+            return;
         }
+        if self.health(id).since == Timestamp::default() {
+            let health = EndpointHealth {
+                reason: "not tried yet".to_owned(),
+                since: self.setup.clock.wall(),
+                ..EndpointHealth::default()
+            };
+            self.setup.ingest.health.do_send(SetHealth { endpoint: id, health });
+        }
+        self.connect(ctx, id);
     }
 
     /// Starts the SseIngestActor of an endpoint with the tunnels that are known of it, if it should have one and has none.
@@ -208,7 +216,9 @@ impl EndpointsActor {
     fn show_paused(&self, id: EndpointId) {
         let health = EndpointHealth {
             status: EndpointStatus::Disconnect,
-            reason: "paused; `tidegate endpoint resume NAME` connects it again".to_owned(),
+            reason: self.followed.get(&id).map_or_else(String::new, |followed| {
+                format!("paused; `tidegate endpoint resume {}` connects it again", followed.endpoint.name)
+            }),
             since: self.setup.clock.wall(),
             ..self.health(id)
         };

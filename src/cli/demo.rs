@@ -10,6 +10,7 @@ use log::info;
 use super::exit::{ExitCode, Failure};
 use super::run;
 use crate::clock::{Clock, SystemClock};
+use crate::config::keys::KEYS;
 use crate::config::{Config, DatabaseUrl};
 use crate::demo::Fleet;
 use crate::http::identity;
@@ -29,10 +30,15 @@ impl Demo {
             config.database = DatabaseUrl::Sqlite(directory.join("demo.db"));
             config.journal.dir = directory.join("journal");
         }
-        let (identity, look) = match &scratch {
+        let (identity, mut look) = match &scratch {
             Some(_) => (identity::DEMO.to_owned(), "tidegate stats".to_owned()),
             None => (identity::of(&config.database), format!("tidegate stats --database-url {}", config.database)),
         };
+        let usual = KEYS.iter().find(|key| key.name == "http.listen").and_then(|key| key.default);
+        let listen = config.http.listen.to_string();
+        if usual != Some(&listen) {
+            look.push_str(&format!(" --set http.listen={listen}"));
+        }
         let clock = Arc::new(SystemClock);
         let fleet = Fleet::start(clock.clone(), clock.wall().0.cast_unsigned())
             .map_err(|error| Failure::usage(format!("no port for a simulated master on loopback: {error}")))?;

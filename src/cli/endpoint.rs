@@ -152,6 +152,13 @@ impl Endpoint {
                 valid_name(&name).map_err(wrong)?;
                 let url: MasterUrl = url.parse().map_err(wrong)?;
                 let tls = tls.policy()?.unwrap_or_default();
+                if !url.https && matches!(tls, TlsPolicy::Pin(_) | TlsPolicy::VerifyWith(_)) {
+                    return Err(Failure::usage(
+                        "a certificate is looked at over https:// only, and over http:// the key goes in clear text: give an https:// URL, \
+                         or leave --tls, --pin and --ca out"
+                            .to_owned(),
+                    ));
+                }
                 warn_of_insecure(&url, &tls);
                 let api_key = if key.no_api_key {
                     ApiKey::new("")

@@ -30,6 +30,7 @@ mod stats;
 mod traffic;
 mod tunnels;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -124,12 +125,25 @@ fn keys_help(example: &str) -> String {
     format!("{example}\n\n{}", keys::help())
 }
 
+/// Of a flag that is given on both sides of a command's name clap keeps those on one.
+fn all_sets_are_there(kept: &[String], arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
+    let is_set = |argument: &OsString| argument.to_str().is_some_and(|text| text == "--set" || text.starts_with("--set="));
+    let given = arguments.take_while(|argument| argument != "--").filter(is_set).count();
+    if given > kept.len() {
+        return Err(Failure::usage(
+            "some --set stand before the command's name and some behind it; give all of them behind it".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
 /// Runs the command that was given. Must be called inside an actix System.
 ///
 /// # Errors
 /// [`Failure`]: what to print on standard error, and the exit code.
 pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
     let Cli { global, command } = cli;
+    all_sets_are_there(&global.set, std::env::args_os())?;
     if let Command::Completions(command) = &command {
         return Ok(command.execute());
     }

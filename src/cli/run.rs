@@ -64,7 +64,8 @@ pub(super) async fn record(config: &Config, more: Vec<NewEndpoint>, identity: &s
     let address = listener.local_addr().unwrap_or(config.http.listen);
     let (publish, started) = watch::channel(None);
     let (waiting, reason) = watch::channel(None);
-    let server = server::serve(listener, Starting::new(started, reason), Archive::new(config), &config.http, identity)
+    let archive = Archive::new(config);
+    let server = server::serve(listener, Starting::new(started, reason), archive.clone(), &config.http, identity)
         .map_err(|error| cannot_listen(address, &error))?;
     let http = server.handle();
     actix_rt::spawn(server);
@@ -93,7 +94,10 @@ pub(super) async fn record(config: &Config, more: Vec<NewEndpoint>, identity: &s
             warn!("{signal} again: ended at once; what was not written waits in the journal");
             return Ok(ExitCode::Interrupted);
         }
-        _ = recorder.shutdown() => {}
+        () = async {
+            archive.close().await;
+            recorder.shutdown().await;
+        } => {}
     }
     http.stop(false).await;
     Ok(ExitCode::Done)

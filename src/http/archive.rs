@@ -62,6 +62,11 @@ impl Archive {
         self.0.pool.state()
     }
 
+    /// Answers nothing any more; see [`ReadPool::close`].
+    pub async fn close(&self) {
+        self.0.pool.close().await;
+    }
+
     /// The time of an answer.
     pub(super) fn now(&self) -> Timestamp {
         self.0.clock.wall()

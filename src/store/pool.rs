@@ -23,6 +23,9 @@ pub const WAITING_MAX: usize = 32;
 /// Time for one read, waiting included. Charts take hundredths of a second, the longest scans some tenths.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
+/// How long [`ReadPool::close`] waits for reads that run; SQLite's cannot be interrupted.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
 /// See the module. Cheap to clone; the clones share everything.
 #[derive(Clone)]
 pub struct ReadPool(Arc<Shared>);
@@ -86,6 +89,17 @@ impl ReadPool {
         }
     }
 
+    /// Takes no reads any more and gives the connections up, at most [`CLOSE_LIMIT`] later. The writer's connection has to be the last:
+    /// one that may only read leaves SQLite's log (`-wal`) behind when it closes, with all that was written.
+    pub async fn close(&self) {
+        let shared = &self.0;
+        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        // Whether it took too long makes no difference: those that still run give their connections up themselves.
+        let _ = timeout(CLOSE_LIMIT, shared.turns.acquire_many(all)).await;
+        shared.turns.close();
+        shared.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Runs a read. It may run twice: once more on a new connection where an old one turns out to be broken.
     ///
     /// # Errors
@@ -147,7 +161,10 @@ impl Shared {
                 return answer;
             }
         }
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.turns.is_closed() {
+            idle.push(connection);
+        }
         answer
     }
 
