@@ -20,7 +20,7 @@ pub fn resolve<'a>(tunnels: &'a [TunnelDocument], address: &str) -> Result<&'a T
     match by_alias.as_slice() {
         [tunnel] => Ok(tunnel),
         [] => Err(Failure::usage(format!(
-            "there is no tunnel `{}`: give ENDPOINT/INSTANCE_ID or an alias; `tidegate tunnels` lists them",
+            "there is no tunnel `{}`: give ENDPOINT/INSTANCE_ID or an alias (`tidegate tunnels` lists them), or an endpoint where one may stand",
             plain(address)
         ))),
         several => {

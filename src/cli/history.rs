@@ -103,6 +103,8 @@ impl History {
         }
         if self.output.json {
             output::json(&all);
+        } else if all.falls.is_empty() {
+            output::note("no counter fell in that time");
         } else {
             show_falls(&all.falls);
         }

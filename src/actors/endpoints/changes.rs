@@ -89,7 +89,9 @@ impl EndpointsActor {
         }
         let mut others = self.followed.values().map(|followed| &followed.endpoint);
         if others.clone().any(|other| other.name == *name) {
-            return Err(ChangeError::Conflict(format!("an endpoint named `{name}` exists already")));
+            return Err(ChangeError::Conflict(format!(
+                "an endpoint named `{name}` exists already; change it with `tidegate endpoint set`, or choose another name"
+            )));
         }
         // A master that tells no id, or cannot be asked now, has its address. Captures share one.
         if self.setup.keep_what_masters_tell
