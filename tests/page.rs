@@ -421,7 +421,8 @@ const QUICK_MS: f64 = 1_000.0;
 /// Five hundred endpoints: all are searched and sorted, and the page stays as quick.
 #[test]
 fn five_hundred_endpoints_are_searched_and_sorted() {
-    let endpoints = (0..500).fold(Setup::sqlite(), |setup, nth| setup.endpoint(&format!("m{nth}"), "http://127.0.0.1:9", "key"));
+    let endpoints = (0..500)
+        .fold(Setup::sqlite(), |setup, nth| setup.endpoint(&format!("m{nth}"), &format!("http://127.0.0.1:9/m{nth}"), "key"));
     let _recorder = start(&endpoints);
     let browser = Browser::start(&endpoints.origin(), "en");
     browser.open("/");
