@@ -129,12 +129,13 @@ async function refused() {
 }
 
 async function read(wanted) {
-    const [stats, { endpoints }, { tunnels }] = await Promise.all([
+    const [stats, { active }, { endpoints }, { tunnels }] = await Promise.all([
         get("stats"),
+        get("alerts"),
         get("endpoints"),
         wanted === "none" ? { tunnels: [] } : get(query("tunnels", { endpoint: wanted === "all" ? null : wanted.split("/")[0] })),
     ]);
-    return { stats, endpoints, tunnels };
+    return { stats, alerts: active, endpoints, tunnels };
 }
 
 let asking = false;
