@@ -106,7 +106,12 @@ fn fill_and_free(setup: &Setup, masters: &Masters, reason: &str) {
     });
     run.stop_well();
     let mut database = stored::connect(setup.database_url());
-    assert_eq!(stored::rows(&mut database), received_before, "what was received and nothing else is stored");
+    // Of the first connection: a load master falls silent when it has sent all, its list is not quite what it sent, and then it is called
+    // again and begins anew.
+    let updates =
+        database.number("SELECT count(*) AS value FROM endpoint_sse WHERE event_type = 'update' AND tcp_tx = 1").unsigned_abs();
+    let stored = updates + MASTERS * INSTANCES as u64;
+    assert_eq!(stored, received_before, "what was received and nothing else is stored\n{}", tail(&setup.log()));
     assert_the_oldest_were_kept(setup, masters);
     assert_eq!(endpoints_with_a_gap(setup), MASTERS, "each endpoint's gap is recorded\n{}", tail(&setup.log()));
 

@@ -193,6 +193,8 @@ impl Shared {
             if sent >= index {
                 let last = sent - (sent - index) % turns;
                 master.show_counters(id, Counters { tcp_rx: last, tcp_tx: connection, ..Counters::default() });
+                // As the updates were rendered: a list that differs from them would look like a dead stream.
+                master.show_as_new(id);
             }
         }
     }

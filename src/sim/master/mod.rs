@@ -252,6 +252,14 @@ impl SimMaster {
         }
     }
 
+    /// Lets an instance look as before its first report, but for its counters.
+    pub fn show_as_new(&mut self, id: &InstanceId) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.mode = 0;
+            (instance.ping, instance.pool, instance.tcps, instance.udps) = (0, 0, 0, 0);
+        }
+    }
+
     /// The bytes of an `update` of an instance as it is now, without sending it.
     pub fn render_update(&mut self, id: &InstanceId) -> Bytes {
         let moment = self.moment();
