@@ -83,8 +83,11 @@ fn what_was_recorded_is_deleted_only_where_the_box_is_ticked_and_the_name_typed(
         received(stats) >= 20 && stats["endpoints"].as_array().unwrap().iter().all(|endpoint| endpoint["tunnels"] == json!(2))
     });
     ask(&mut recorder, "POST", "/api/v1/flush");
+    // They are added beside each other, in either order.
+    let id = |name: &str| count(&setup, &format!("SELECT CAST(id AS BIGINT) AS value FROM endpoints WHERE name = '{name}'"));
+    let ids = [id("tokyo"), id("oslo")];
     let stored =
-        |endpoint: i32| count(&setup, &format!("SELECT count(*) AS value FROM endpoint_sse WHERE endpoint_id = {endpoint}"));
+        |nth: usize| count(&setup, &format!("SELECT count(*) AS value FROM endpoint_sse WHERE endpoint_id = {}", ids[nth - 1]));
     let (tokyo, oslo) = (stored(1), stored(2));
     assert!(tokyo > 0 && oslo > 0);
 
