@@ -89,7 +89,7 @@ impl ReadPool {
         }
     }
 
-    /// Takes no reads any more and gives the connections up, at most [`CLOSE_LIMIT`] later. The writer's connection has to be the last:
+    /// Takes no reads any more and gives the connections up, at most 2 s later. The writer's connection has to be the last:
     /// one that may only read leaves SQLite's log (`-wal`) behind when it closes, with all that was written.
     pub async fn close(&self) {
         let shared = &self.0;
