@@ -288,6 +288,12 @@ impl Buffer {
         self.uncommitted().any(|batch| batch.segment.is_none() && matches!(batch.payload, Some(Payload::History(_))))
     }
 
+    /// Records of batches that no segment has, and that are not committed.
+    pub fn events_without_segment(&self) -> usize {
+        let batches = self.uncommitted().filter(|batch| batch.segment.is_none() && !batch.is_history);
+        batches.map(|batch| batch.events as usize).sum()
+    }
+
     /// Batches of history in memory that are not committed.
     pub fn waiting_history(&self) -> impl Iterator<Item = &HistoryBatch> {
         self.uncommitted().filter_map(|batch| match &batch.payload {

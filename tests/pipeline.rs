@@ -421,6 +421,39 @@ fn a_gap_is_recorded_though_the_disk_is_full_until_the_end() {
 }
 
 #[test]
+fn gaps_that_wait_in_memory_have_a_bound_and_are_stored_when_the_database_works() {
+    on_paused_time(|| async {
+        let mut settings = Settings::default();
+        settings.limits.free_bytes_min = 0;
+        let mut world = World::new(settings);
+        let recorder = world.start().await;
+        world.database.set_down(Some("no connection"));
+        world.disk.set_capacity(Some(world.disk.used_bytes()));
+        let gap = |id| Gap {
+            id: EventId(id),
+            endpoint: EndpointId(1),
+            instance: InstanceId::default(),
+            from: START,
+            to: START,
+            reason: "refused".into(),
+        };
+        let (mut kept, mut ids) = (0, 1..);
+        let refused = loop {
+            let records = ids.by_ref().take(700).map(|id| Record::Gap(gap(id))).collect();
+            let bunch = Arc::new(Bunch { endpoint: EndpointId(1), records });
+            match recorder.actors.buffer.send(Append(bunch)).await.expect("it runs") {
+                Ok(()) => kept += 700,
+                Err(refusal) => break (refusal.reason, kept + refusal.kept),
+            }
+        };
+        assert_eq!(refused, (Refused::DiskFull, 10_000));
+        world.database.set_down(None);
+        pass(60 * MINUTE).await;
+        assert_eq!(world.stored_ids(), (1..=10_000).collect::<Vec<_>>());
+    });
+}
+
+#[test]
 fn a_database_that_does_not_answer_is_an_outage_until_it_does() {
     on_paused_time(|| async {
         let mut world = World::new(Settings::default());

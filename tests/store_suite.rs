@@ -41,6 +41,7 @@ on_both_databases!(
     endpoints::names_and_masters_are_unique,
     endpoints::an_endpoint_is_read_as_it_was_written,
     endpoints::what_an_endpoint_left_behind_stays_or_is_purged,
+    endpoints::a_purge_of_nothing_but_gaps_is_not_taken_for_a_loss,
     events::a_batch_is_stored_with_its_flush,
     events::a_batch_that_was_stored_is_not_stored_again,
     events::ids_that_are_there_are_skipped_and_counted,

@@ -151,12 +151,7 @@ impl EndpointsActor {
             return;
         }
         if self.health(id).since == Timestamp::default() {
-            let health = EndpointHealth {
-                reason: "not tried yet".to_owned(),
-                since: self.setup.clock.wall(),
-                ..EndpointHealth::default()
-            };
-            self.setup.ingest.health.do_send(SetHealth { endpoint: id, health });
+            self.show(id, EndpointStatus::Offline, "not tried yet".to_owned());
         }
         self.connect(ctx, id);
     }
@@ -214,14 +209,13 @@ impl EndpointsActor {
     }
 
     fn show_paused(&self, id: EndpointId) {
-        let health = EndpointHealth {
-            status: EndpointStatus::Disconnect,
-            reason: self.followed.get(&id).map_or_else(String::new, |followed| {
-                format!("paused; `tidegate endpoint resume {}` connects it again", followed.endpoint.name)
-            }),
-            since: self.setup.clock.wall(),
-            ..self.health(id)
-        };
+        let name = self.followed.get(&id).map_or("NAME", |followed| followed.endpoint.name.as_str());
+        self.show(id, EndpointStatus::Disconnect, format!("paused; `tidegate endpoint resume {name}` connects it again"));
+    }
+
+    /// From now on it is so.
+    fn show(&self, id: EndpointId, status: EndpointStatus, reason: String) {
+        let health = EndpointHealth { status, reason, since: self.setup.clock.wall(), ..self.health(id) };
         // If the CacheActor is gone there is nobody left to show it to.
         self.setup.ingest.health.do_send(SetHealth { endpoint: id, health });
     }

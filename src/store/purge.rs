@@ -47,11 +47,15 @@ fn events(connection: &mut Connection, id: EndpointId, done: i64) -> QueryResult
     let range = endpoint_sse::table.filter(endpoint_sse::id.gt(done).and(endpoint_sse::id.le(last.unwrap_or(i64::MAX))));
     let deleted = on!(&mut *connection, c => diesel::delete(range.filter(endpoint_sse::endpoint_id.eq(id.0))).execute(c))?;
     if deleted > 0 {
-        // What `flushes` say of batches until now is no longer what is there.
-        let newest: Option<i64> = on!(&mut *connection, c => flushes::table.select(max(flushes::last_id)).first(c))?;
-        raise_floor(connection, "endpoint_sse", EventId(newest.unwrap_or_default()).id_clock())?;
+        say_that_flushes_tell_more(connection)?;
     }
     Ok(last.map_or(Purge::History, Purge::Events))
+}
+
+/// What `flushes` say of batches until now is no longer what is there: `tidegate check` goes by the floor.
+fn say_that_flushes_tell_more(connection: &mut Connection) -> QueryResult<()> {
+    let newest: Option<i64> = on!(&mut *connection, c => flushes::table.select(max(flushes::last_id)).first(c))?;
+    raise_floor(connection, "endpoint_sse", EventId(newest.unwrap_or_default()).id_clock())
 }
 
 /// The tables of the ladder one after the other, and the accounts with the last of their rows. The fleet's totals keep what
@@ -70,12 +74,14 @@ fn history(connection: &mut Connection, id: EndpointId) -> QueryResult<Purge> {
             return Ok(Purge::History);
         }
     }
-    on!(connection, c => {
+    on!(&mut *connection, c => {
         diesel::delete(history_accounts::table.filter(history_accounts::endpoint_id.eq(id.0))).execute(c)?;
         diesel::delete(history_imports::table.filter(history_imports::endpoint_id.eq(id.0))).execute(c)?;
         diesel::delete(counter_events::table.filter(counter_events::endpoint_id.eq(id.0))).execute(c)?;
-        diesel::delete(gaps::table.filter(gaps::endpoint_id.eq(id.0))).execute(c)?;
         diesel::delete(quarantine::table.filter(quarantine::endpoint_id.eq(id.0))).execute(c)?;
     });
+    if on!(&mut *connection, c => diesel::delete(gaps::table.filter(gaps::endpoint_id.eq(id.0))).execute(c))? > 0 {
+        say_that_flushes_tell_more(connection)?;
+    }
     Ok(Purge::Done)
 }

@@ -1,8 +1,8 @@
 //! Endpoints: unique, read as written, removed with or without what they left.
 
 use tidegate::endpoint::{ApiKey, EndpointHealth, EndpointStatus, TlsPolicy};
-use tidegate::event::{EndpointId, Event, Record};
-use tidegate::store::{EndpointChange, LiveChanges, Purge, Store, StoreErrorKind};
+use tidegate::event::{EndpointId, Event, Gap, Record};
+use tidegate::store::{EndpointChange, LiveChanges, Purge, Store, StoreErrorKind, check_database};
 
 use crate::postgres::TestDatabase;
 use crate::sample::{NOON, at, batch, endpoint, gap, history, minute, open, update};
@@ -77,4 +77,21 @@ pub fn what_an_endpoint_left_behind_stays_or_is_purged(database: &TestDatabase) 
     assert!(steps > 3, "{steps} steps: others write in between");
     assert_eq!(database.number(left), 5_000);
     assert_eq!(database.number("SELECT count(*) AS value FROM endpoint_sse WHERE endpoint_id = 2"), 5_000);
+}
+
+/// Gaps count among the rows of a flush, and go with a purge too.
+pub fn a_purge_of_nothing_but_gaps_is_not_taken_for_a_loss(database: &TestDatabase) {
+    let mut store = open(database);
+    store.add_endpoint(&endpoint("tokyo"), NOON).unwrap();
+    let osaka = store.add_endpoint(&endpoint("osaka"), NOON).unwrap();
+    let silent = Record::Gap(Gap { endpoint: osaka, ..gap(3) });
+    store.commit_events(&batch(vec![update(1), update(2), silent, update(4)])).unwrap();
+    store.remove_endpoint(osaka).unwrap();
+    let mut progress = Purge::START;
+    while progress != Purge::Done {
+        progress = store.purge(osaka, progress).unwrap();
+    }
+    assert_eq!(database.number("SELECT count(*) AS value FROM gaps"), 0);
+    let (report, _) = check_database(&database.url(), NOON, false).unwrap();
+    assert_eq!(report.problems, [""; 0]);
 }

@@ -55,6 +55,7 @@ impl BufferActor {
             policy: self.sync,
             open: self.open,
             history_in_memory: self.buffer.has_history_in_memory_only(),
+            without_segment: self.buffer.events_without_segment(),
             full: self.full,
             limits: self.limits,
             now: self.clock.wall(),
