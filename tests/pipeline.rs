@@ -425,7 +425,7 @@ fn gaps_that_wait_in_memory_have_a_bound_and_are_stored_when_the_database_works(
     on_paused_time(|| async {
         let mut settings = Settings::default();
         settings.limits.free_bytes_min = 0;
-        let mut world = World::new(settings);
+        let world = World::new(settings);
         let recorder = world.start().await;
         world.database.set_down(Some("no connection"));
         world.disk.set_capacity(Some(world.disk.used_bytes()));
