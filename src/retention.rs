@@ -118,6 +118,8 @@ pub struct Expiry {
     pub what: Expiring,
     /// Rows from before this expire.
     pub before: Timestamp,
+    /// What the wall clock shows: a row that is dated after it was dated by a clock ahead.
+    pub now: Timestamp,
     /// Most rows, or pages, of this step.
     pub rows: u32,
     /// Where the step before it ended.
@@ -188,7 +190,7 @@ impl Plan {
         Expiring::ALL.into_iter().filter(|what| *what >= from).find_map(|what| {
             let kept = what.kept(&self.retention)?;
             let rows = self.rows.get(&what).copied().unwrap_or(ROWS_FIRST);
-            Some(Expiry { what, before: before(now, kept), rows, after: None })
+            Some(Expiry { what, before: before(now, kept), now, rows, after: None })
         })
     }
 

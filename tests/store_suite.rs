@@ -56,6 +56,8 @@ on_both_databases!(
     expiry::days_and_falls_that_expire_leave_accounts_that_still_add_up,
     expiry::a_row_that_somebody_changed_is_found,
     expiry::events_gaps_and_flushes_expire_by_when_they_were_received,
+    expiry::what_a_clock_ahead_has_dated_expires_with_what_came_after_it,
+    expiry::what_a_clock_behind_has_dated_takes_nothing_young_with_it,
     history::parts_of_a_minute_add_up_on_every_level_and_only_once,
     history::totals_count_each_tunnel_once_and_leave_out_the_other_end,
     history::hours_and_days_follow_the_zone_and_the_day_of_a_change_is_marked,

@@ -170,7 +170,7 @@ fn audit_memory(database: &MemoryDatabase) -> Audit {
             }
         }
         let oldest = |level: usize| tables.history[level].keys().map(|(_, start)| *start).min();
-        audit.oldest = [oldest(0), oldest(1)];
+        audit.oldest = [oldest(0), oldest(1), oldest(2)];
         audit.tunnels = tables
             .samples
             .iter()
@@ -269,7 +269,7 @@ where
         let rows: Vec<IdRow> = sql_query(query).load(connection).map_err(failed)?;
         Ok(rows.first().map(|row| Timestamp(row.id)))
     };
-    let oldest = [oldest("service_history")?, oldest("history_hours")?];
+    let oldest = [oldest("service_history")?, oldest("history_hours")?, oldest("history_days")?];
     let mut count = |query: String| -> Result<usize, String> {
         let rows: Vec<IdRow> = sql_query(query).load(connection).map_err(failed)?;
         Ok(rows.first().and_then(|row| usize::try_from(row.id).ok()).unwrap_or_default())

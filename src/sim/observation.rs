@@ -136,6 +136,8 @@ pub enum Seen {
         what: Expiring,
         /// Rows from before this.
         before: Timestamp,
+        /// What the recorder took for now.
+        now: Timestamp,
         /// What it answered.
         answer: Answer<Expired>,
     },
@@ -240,8 +242,8 @@ pub struct Audit {
     pub reports: Vec<(TunnelKey, u64)>,
     /// Where history does not add up, in words: what `tidegate check --history` finds.
     pub history_problems: Vec<String>,
-    /// The oldest row of minutes, and of hours.
-    pub oldest: [Option<Timestamp>; 2],
+    /// The oldest row of minutes, of hours and of days.
+    pub oldest: [Option<Timestamp>; 3],
     /// Tunnels.
     pub tunnels: Vec<StoredTunnel>,
     /// Rows of `history_state`.
@@ -313,7 +315,7 @@ impl fmt::Display for Observation {
                 write!(f, "live through={through} endpoints={} configs={}", endpoints.len(), configs.len())?;
                 write!(f, " samples={} removed={} {answer:?}", samples.len(), removed.len())
             }
-            Seen::Expired { what, before, answer } => {
+            Seen::Expired { what, before, now: _, answer } => {
                 write!(f, "expired {} before={} {:?}", what.table(), before.0, answer.clone().map(|expired| expired.rows))
             }
             Seen::Defined => f.write_str("defined"),

@@ -307,15 +307,18 @@ fn settings(rng: &mut fastrand::Rng) -> Settings {
             SyncPolicy::Every(Duration::from_secs(10)),
         ][rng.usize(0..4)],
         shutdown_deadline: Duration::from_secs(rng.u64(2..40)),
-        // The invariants ask at the end for all days.
-        retention: RetentionConfig {
-            events: Duration::from_secs([1, 3, 24, 30 * 24][rng.usize(0..4)] * 3_600),
-            minutes: Duration::from_secs([1, 6, 7 * 24][rng.usize(0..3)] * 3_600),
-            hours: Duration::from_secs([1, 7][rng.usize(0..2)] * 86_400),
-            days: None,
-        },
+        retention: retention(rng),
         ..Settings::default()
     }
+}
+
+fn retention(rng: &mut fastrand::Rng) -> RetentionConfig {
+    let events = Duration::from_secs([1, 3, 24, 30 * 24][rng.usize(0..4)] * 3_600);
+    let minutes = Duration::from_secs([1, 6, 7 * 24][rng.usize(0..3)] * 3_600);
+    // Where days are kept for ever, the sums are asked for at the end.
+    let day = Duration::from_secs(86_400);
+    let (hours, days) = [(day, Some(2 * day)), (7 * day, None)][rng.usize(0..2)];
+    RetentionConfig { events, minutes, hours, days }
 }
 
 impl fmt::Display for Plan {
@@ -345,13 +348,14 @@ impl fmt::Display for Plan {
             humantime::format_duration(*shutdown_deadline),
             humantime::format_duration(self.latency_max)
         )?;
-        let RetentionConfig { events, minutes, hours, days: _ } = retention;
+        let RetentionConfig { events, minutes, hours, days } = retention;
         writeln!(
             f,
-            "  events are kept for {}, minutes for {}, hours for {}",
+            "  events are kept for {}, minutes for {}, hours for {}, days for {}",
             humantime::format_duration(*events),
             humantime::format_duration(*minutes),
-            humantime::format_duration(*hours)
+            humantime::format_duration(*hours),
+            days.map_or_else(|| "ever".to_owned(), |days| humantime::format_duration(days).to_string())
         )?;
         let versions: Vec<&str> = self.versions.iter().map(|version| version.name()).collect();
         write!(f, "  a fault every {}, masters {}", humantime::format_duration(self.fault_every), versions.join(" "))

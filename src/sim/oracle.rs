@@ -32,6 +32,40 @@ pub struct Pending {
     pub in_doubt: bool,
 }
 
+/// A batch of records that was committed, or may have been.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    /// Its first id.
+    pub first: EventId,
+    /// Its last id.
+    pub last: EventId,
+    /// When the first and the last of its records to arrive were received.
+    pub received: (Timestamp, Timestamp),
+    /// Whether it was acknowledged.
+    pub certain: bool,
+}
+
+/// docs/storage.md, Retention: through the last old batch before the first young one, and into that one as far as its ids tell time.
+/// `holds` says which batches stand in the way of those behind them, `goes` which take along what is before them.
+fn expires_before<'a>(
+    batches: impl Iterator<Item = &'a Batch> + Clone,
+    holds: impl Fn(&Batch) -> bool,
+    goes: impl Fn(&Batch) -> bool,
+    before: Timestamp,
+    now: Timestamp,
+) -> EventId {
+    let is_old = |batch: &Batch| batch.received.1 < before;
+    let young = batches.clone().find(|batch| !is_old(batch) && batch.received.1 <= now && holds(batch));
+    let earlier = batches.take_while(|batch| young.is_none_or(|young| batch.first < young.first));
+    if let Some(young) = young.filter(|young| goes(young) && young.first.id_clock().millis() >= young.received.0.millis()) {
+        let within = EventId::first_of(before).min(EventId(young.last.0 + 1));
+        if within > young.first {
+            return within;
+        }
+    }
+    earlier.filter(|batch| is_old(batch) && goes(batch)).map(|batch| EventId(batch.last.0 + 1)).max().unwrap_or_default()
+}
+
 /// Ids that are known to be stored, compact: eight bytes each.
 #[derive(Debug, Default)]
 pub struct Ids(Vec<i64>);
@@ -109,8 +143,14 @@ pub struct Oracle {
     steps: Vec<(Duration, i64)>,
     /// Segments that were made since the directory was synced.
     unlinked: BTreeSet<Arc<str>>,
-    /// Rows from before this may have expired, by table.
+    /// Batches that were given to the database, by their ids.
+    batches: BTreeMap<(EventId, EventId), Batch>,
+    /// Events before this id may have expired.
+    may_be_gone: EventId,
+    /// Rows of tables but the events' from before this may have expired.
     expired: BTreeMap<Expiring, Timestamp>,
+    /// Whether days of history may have expired: what is left is not all that was counted.
+    pub days_expired: bool,
     /// When the records were received whose id does not say it: gaps, and events after a step back of the clock.
     received: BTreeMap<EventId, (Expiring, Timestamp)>,
     /// All faults are over.
@@ -137,6 +177,7 @@ impl Oracle {
             Seen::Synced { file, ok } => self.fold_synced(file, *ok),
             Seen::Events { batch, answer } => {
                 self.fold_call(at, *answer);
+                self.fold_batch(&batch.records, *answer);
                 for record in batch.records.iter() {
                     let id = record.id();
                     match answer {
@@ -176,9 +217,13 @@ impl Oracle {
                 }
             }
             Seen::Live { answer, .. } => self.fold_call(at, *answer),
-            Seen::Expired { what, before, answer } => {
+            Seen::Expired { what, before, now, answer } => {
                 self.fold_call(at, answer.clone().map(|_| ()));
                 if !matches!(answer, Answer::Refused) {
+                    self.days_expired |= *what == Expiring::Days;
+                    if *what == Expiring::Events {
+                        self.may_be_gone = self.may_be_gone.max(self.may_expire_before(*before, *now));
+                    }
                     let expired = self.expired.entry(*what).or_insert(*before);
                     *expired = (*before).max(*expired);
                 }
@@ -229,6 +274,16 @@ impl Oracle {
         }
     }
 
+    fn fold_batch<T>(&mut self, records: &[Record], answer: Answer<T>) {
+        let received = records.iter().map(Record::received_at);
+        let Some(received) = received.clone().min().zip(received.max()).filter(|_| !matches!(answer, Answer::Refused)) else {
+            return;
+        };
+        let (Some(first), Some(last)) = (records.first().map(Record::id), records.last().map(Record::id)) else { return };
+        let batch = Batch { first, last, received, certain: false };
+        self.batches.entry((first, last)).or_insert(batch).certain |= matches!(answer, Answer::Acknowledged(_));
+    }
+
     fn fold_synced(&mut self, file: &Arc<str>, ok: bool) {
         // A segment is synced when its records are the newest, so the search ends soon.
         for pending in self.pending.values_mut().rev() {
@@ -269,10 +324,24 @@ impl Oracle {
         self.received.get(&id).copied().unwrap_or((Expiring::Events, id.id_clock()))
     }
 
+    /// The id before which a step that deletes events of before `before`, while the clock shows `now`, may delete.
+    fn may_expire_before(&self, before: Timestamp, now: Timestamp) -> EventId {
+        expires_before(self.batches.values(), |batch| batch.certain, |_| true, before, now)
+    }
+
+    /// The id before which such a step, when it has nothing left to do, must have deleted all.
+    #[must_use]
+    pub fn must_expire_before(&self, before: Timestamp, now: Timestamp) -> EventId {
+        expires_before(self.batches.values(), |_| true, |batch| batch.certain, before, now)
+    }
+
     /// Whether a record that was stored need not be there any more.
     #[must_use]
     pub fn may_have_expired(&self, id: EventId) -> bool {
         let (table, received) = self.received(id);
+        if table == Expiring::Events {
+            return id < self.may_be_gone;
+        }
         self.expired.get(&table).is_some_and(|before| received < *before)
     }
 

@@ -153,7 +153,7 @@ impl Store for SimStore {
     }
 
     fn expire(&mut self, step: &Expiry) -> Result<Expired, StoreError> {
-        let note = |answer| Seen::Expired { what: step.what, before: step.before, answer };
+        let note = |answer| Seen::Expired { what: step.what, before: step.before, now: step.now, answer };
         self.call(true, |store| store.expire(step), note)
     }
 

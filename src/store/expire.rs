@@ -72,32 +72,41 @@ pub(super) fn raise_floor(connection: &mut Connection, table: &str, floor: Times
     Ok(())
 }
 
-/// Events expire by what `flushes` say of when they were received. Within the batch that is young and old at once their ids decide,
-/// whose clock is never behind the time of receipt; ids of another making, of messages that somebody injects, say nothing of time.
+/// Events expire by what `flushes` say of when they were received: through the last old batch before the first young one. A batch that
+/// a clock ahead dated after now is neither: it goes with the next old one, so that it does not stay, and hold all that follow, until
+/// its date has come and gone. Within the batch that is young and old at once the ids decide, whose clock is never behind the time of
+/// receipt; ids of another making, of messages that somebody injects, say nothing of time.
 fn events(connection: &mut Connection, step: &Expiry) -> QueryResult<Expired> {
-    let of_events = flushes::table.filter(flushes::batch.eq(Kind::Events.as_str()).and(flushes::first_id.is_not_null()));
-    let young = of_events.filter(flushes::last_received.ge(step.before.0)).order(flushes::first_id).select((
-        flushes::first_id.assume_not_null(),
-        flushes::last_id.assume_not_null(),
-        flushes::first_received,
-    ));
-    let young: Option<(i64, i64, Option<i64>)> = on!(&mut *connection, c => young.first(c).optional())?;
-    let bound = match young {
-        Some((first, last, received)) => {
-            let dates = received.is_some_and(|received| EventId(first).id_clock().millis() >= Timestamp(received).millis());
-            if dates { first.max(EventId::first_of(step.before).0.min(last.saturating_add(1))) } else { first }
-        }
-        None => {
-            let last: Option<i64> = on!(&mut *connection, c => of_events.select(max(flushes::last_id)).first(c))?;
-            last.map_or(0, |last| last.saturating_add(1))
-        }
-    };
+    let bound = bound(connection, step)?;
     let old = endpoint_sse::table.filter(endpoint_sse::id.lt(bound)).order(endpoint_sse::id).select(endpoint_sse::id);
     let rows = i64::from(step.rows);
     let last: Option<i64> = on!(&mut *connection, c => old.offset(rows - 1).first(c).optional())?;
     let until = last.unwrap_or(bound - 1);
     let deleted = on!(connection, c => diesel::delete(endpoint_sse::table.filter(endpoint_sse::id.le(until))).execute(c))?;
     Ok(expired(deleted, step))
+}
+
+/// The id before which all events expire.
+fn bound(connection: &mut Connection, step: &Expiry) -> QueryResult<i64> {
+    let of_events = flushes::table.filter(flushes::batch.eq(Kind::Events.as_str()).and(flushes::first_id.is_not_null()));
+    let young = flushes::last_received.ge(step.before.0).and(flushes::last_received.le(step.now.0));
+    let young = of_events.filter(young).order(flushes::first_id).select((
+        flushes::first_id.assume_not_null(),
+        flushes::last_id.assume_not_null(),
+        flushes::first_received,
+    ));
+    let young: Option<(i64, i64, Option<i64>)> = on!(&mut *connection, c => young.first(c).optional())?;
+    if let Some((first, last, received)) = young {
+        let dates = received.is_some_and(|received| EventId(first).id_clock().millis() >= Timestamp(received).millis());
+        let within = EventId::first_of(step.before).0.min(last.saturating_add(1));
+        if dates && within > first {
+            return Ok(within);
+        }
+    }
+    let before_young = young.map_or(i64::MAX, |(first, ..)| first);
+    let old = flushes::last_received.lt(step.before.0).and(flushes::first_id.lt(before_young));
+    let last: Option<i64> = on!(connection, c => of_events.filter(old).select(max(flushes::last_id)).first(c))?;
+    Ok(last.map_or(0, |last| last.saturating_add(1)))
 }
 
 fn by_id(connection: &mut Connection, table: &str, old: &str, step: &Expiry) -> QueryResult<Expired> {

@@ -45,6 +45,8 @@ pub struct Flush {
     pub first: EventId,
     /// Last id; zero for an empty batch.
     pub last: EventId,
+    /// When the first and the last of its records to arrive were received.
+    pub received: Option<(Timestamp, Timestamp)>,
     /// What it did.
     pub committed: Committed,
 }
@@ -93,12 +95,13 @@ pub struct Tables {
 }
 
 impl Tables {
-    fn expire(&mut self, what: Expiring, before: Timestamp) -> u64 {
+    fn expire(&mut self, step: &Expiry) -> u64 {
         fn old<K: Ord, V>(rows: &mut BTreeMap<K, V>, is_old: impl Fn(&K, &V) -> bool) -> u64 {
             let there = rows.len();
             rows.retain(|key, row| !is_old(key, row));
             (there - rows.len()) as u64
         }
+        let Expiry { what, before, now, .. } = *step;
         let level = match what {
             Expiring::Minutes | Expiring::MinuteTotals => 0,
             Expiring::Hours | Expiring::HourTotals => 1,
@@ -127,17 +130,32 @@ impl Tables {
                 }
                 old(&mut self.counter_events, |_, event| event.at < before)
             }
-            Expiring::Events | Expiring::Gaps => {
-                let is_event = what == Expiring::Events;
-                // What was written one at a time expires when its batch is in `flushes`.
-                let flushed = self.flushes.iter().map(|flush| flush.last).max().unwrap_or_default();
-                old(&mut self.records, |id, record| {
-                    let is_due = !is_event || *id <= flushed;
-                    matches!(record, Record::Event(_)) == is_event && record.received_at() < before && is_due
-                })
+            Expiring::Events => {
+                let bound = self.expires_before(before, now);
+                old(&mut self.records, |id, record| *id < bound && matches!(record, Record::Event(_)))
+            }
+            Expiring::Gaps => {
+                old(&mut self.records, |_, record| matches!(record, Record::Gap(_)) && record.received_at() < before)
             }
             Expiring::Quarantine | Expiring::Flushes | Expiring::Space => 0,
         }
+    }
+
+    /// The id before which all events expire, by the rule of a real database.
+    fn expires_before(&self, before: Timestamp, now: Timestamp) -> EventId {
+        let mut flushes: Vec<_> =
+            self.flushes.iter().filter_map(|flush| Some((flush.first, flush.last, flush.received?))).collect();
+        flushes.sort_unstable_by_key(|(first, ..)| *first);
+        let young = flushes.iter().position(|(.., (_, received))| *received >= before && *received <= now);
+        if let Some((first, last, (received, _))) = young.map(|place| flushes[place]) {
+            let within = EventId::first_of(before).min(EventId(last.0 + 1));
+            if first.id_clock().millis() >= received.millis() && within > first {
+                return within;
+            }
+        }
+        let earlier = &flushes[..young.unwrap_or(flushes.len())];
+        let old = earlier.iter().filter(|(.., (_, received))| *received < before).map(|(_, last, _)| EventId(last.0 + 1));
+        old.max().unwrap_or_default()
     }
 }
 
@@ -288,7 +306,9 @@ impl Store for MemoryStore {
             if let Some((mode, usage)) = batch.usage.as_deref().copied() {
                 tables.usage.insert(mode, usage);
             }
-            tables.flushes.push(Flush { info: batch.info, first, last, committed });
+            let received = batch.records.iter().map(Record::received_at);
+            let received = received.clone().min().zip(received.max());
+            tables.flushes.push(Flush { info: batch.info, first, last, received, committed });
             Ok(committed)
         })
     }
@@ -425,7 +445,7 @@ impl Store for MemoryStore {
     /// All of a table in one step: what it does to the sums is the same.
     fn expire(&mut self, step: &Expiry) -> Result<Expired, StoreError> {
         self.transaction(|inner| {
-            let rows = inner.tables.expire(step.what, step.before);
+            let rows = inner.tables.expire(step);
             if rows == 0 {
                 // As in a real database, a transaction that changed nothing wrote nothing.
                 inner.tables.transactions = inner.tables.transactions.saturating_sub(1);

@@ -11,9 +11,14 @@ use crate::sample::{NOON, at, batch, gap, history, minute, open, tunnel, update}
 
 /// Sweeps one table to the end; returns rows deleted and steps taken.
 fn sweep(store: &mut DieselStore, what: Expiring, before: Timestamp, rows: u32) -> (u64, u32) {
+    sweep_at(Timestamp(i64::MAX), store, what, before, rows)
+}
+
+/// The same while the wall clock shows `now`.
+fn sweep_at(now: Timestamp, store: &mut DieselStore, what: Expiring, before: Timestamp, rows: u32) -> (u64, u32) {
     let (mut after, mut deleted, mut steps) = (None, 0, 0);
     loop {
-        let expired = store.expire(&Expiry { what, before, rows, after }).unwrap();
+        let expired = store.expire(&Expiry { what, before, now, rows, after }).unwrap();
         steps += 1;
         assert!(expired.rows <= u64::from(rows), "{what:?}: {} rows in a step of {rows}", expired.rows);
         deleted += expired.rows;
@@ -129,4 +134,41 @@ pub fn events_gaps_and_flushes_expire_by_when_they_were_received(database: &Test
     assert_eq!(sweep(&mut store, Expiring::Quarantine, at(15), 4).0, 0);
     assert_eq!(sweep(&mut store, Expiring::Events, at(1_000_000), 4).0, 18);
     assert_eq!(sweep(&mut store, Expiring::Space, at(15), 4).0, 0);
+}
+
+/// A batch with these ids, of events that were received at these seconds.
+fn received_at(store: &mut DieselStore, events: [(i64, i64); 2]) {
+    let records = events.map(|(id, second)| {
+        let Record::Event(event) = update(id) else { unreachable!() };
+        Record::Event(tidegate::event::Event { received_at: at(second), ..event })
+    });
+    store.commit_events(&batch(records.into())).unwrap();
+}
+
+fn ids(database: &TestDatabase) -> Vec<String> {
+    database.texts("SELECT CAST(id AS TEXT) AS value FROM endpoint_sse ORDER BY id")
+}
+
+pub fn what_a_clock_ahead_has_dated_expires_with_what_came_after_it(database: &TestDatabase) {
+    let mut store = open(database);
+    received_at(&mut store, [(1, 1), (2, 2)]);
+    received_at(&mut store, [(11, 900_000), (12, 900_001)]);
+    received_at(&mut store, [(21, 21), (22, 22)]);
+    received_at(&mut store, [(31, 31), (32, 32)]);
+    assert_eq!(sweep_at(at(50), &mut store, Expiring::Events, at(15), 10).0, 2);
+    assert_eq!(ids(database), ["11", "12", "21", "22", "31", "32"]);
+    assert_eq!(sweep_at(at(50), &mut store, Expiring::Events, at(30), 10).0, 4);
+    assert_eq!(ids(database), ["31", "32"]);
+}
+
+pub fn what_a_clock_behind_has_dated_takes_nothing_young_with_it(database: &TestDatabase) {
+    let mut store = open(database);
+    received_at(&mut store, [(1, 1), (2, 2)]);
+    received_at(&mut store, [(11, 31), (12, 32)]);
+    received_at(&mut store, [(21, 3), (22, 4)]);
+    received_at(&mut store, [(31, 33), (32, 34)]);
+    assert_eq!(sweep_at(at(50), &mut store, Expiring::Events, at(15), 10).0, 2);
+    assert_eq!(ids(database), ["11", "12", "21", "22", "31", "32"]);
+    assert_eq!(sweep_at(at(50), &mut store, Expiring::Events, at(33), 10).0, 4);
+    assert_eq!(ids(database), ["31", "32"]);
 }

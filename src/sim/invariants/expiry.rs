@@ -3,8 +3,7 @@
 //! for the rest), a sweep ends at least every hour while the database works, and it leaves nothing behind that was stored
 //! before it.
 //!
-//! By how much an event may outlive its time is told by its id: the id clock is never behind the time of receipt, and ahead of it
-//! after a step back of the wall clock.
+//! Events go by batch: which, the [oracle](Oracle::must_expire_before) reckons from what was committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,8 +19,9 @@ use crate::retention::{Expiring, LATE_MAX};
 
 /// Beyond the hour: steps between batches, each with its latency.
 const SLACK: Duration = Duration::from_secs(600);
-/// An hour of history begins up to this long before its minutes, in any zone.
-const HOUR: i64 = 3_600 * Timestamp::SECOND;
+/// The levels of history, and by how many seconds at most, in any zone and on the longest day, one of their rows begins before the
+/// minutes that it is made of.
+const LEVELS: [(Expiring, i64); 3] = [(Expiring::Minutes, 60), (Expiring::Hours, 3_600), (Expiring::Days, 25 * 3_600)];
 
 /// See the module.
 #[derive(Debug)]
@@ -31,8 +31,9 @@ pub struct Expiry {
     wall_max: Timestamp,
     /// The last sweep of each table that ended: its bound, and when.
     swept: BTreeMap<Expiring, (Timestamp, Duration)>,
-    /// Highest id of a batch that was committed, as of now and as of the last sweep of events and gaps.
+    /// Highest id of a batch that was committed.
     flushed: EventId,
+    /// Highest id that the last sweep of events and gaps had to look at.
     swept_through: BTreeMap<Expiring, EventId>,
     /// Records that were stored after a sweep of their table that went beyond them.
     late: BTreeMap<Expiring, BTreeSet<EventId>>,
@@ -73,12 +74,11 @@ impl Expiry {
     }
 
     /// What should have gone with the last sweep and is there.
-    fn left(&self, oracle: &Oracle, records: &[EventId], oldest: [Option<Timestamp>; 2]) -> Option<String> {
+    fn left(&self, oracle: &Oracle, records: &[EventId], oldest: [Option<Timestamp>; 3]) -> Option<String> {
         let outlived = |id: &&EventId| {
             let (table, received) = oracle.received(**id);
-            let clock = if table == Expiring::Events { id.id_clock().max(received) } else { received };
             let through = self.swept_through.get(&table).copied().unwrap_or_default();
-            let swept = self.swept.get(&table).is_some_and(|(before, _)| clock.0 + 1_000 <= before.0);
+            let swept = table == Expiring::Events || self.swept.get(&table).is_some_and(|(before, _)| received < *before);
             let late = self.late.get(&table).is_some_and(|late| late.contains(id));
             swept && **id <= through && !late
         };
@@ -86,9 +86,9 @@ impl Expiry {
             let (table, received) = oracle.received(*id);
             return Some(format!("{id} of {received} is in {} and should have expired", table.table()));
         }
-        for (what, oldest) in [Expiring::Minutes, Expiring::Hours].into_iter().zip(oldest) {
+        for ((what, seconds), oldest) in LEVELS.into_iter().zip(oldest) {
             let (Some((before, _)), Some(oldest)) = (self.swept.get(&what), oldest) else { continue };
-            let added = self.added.get(&what).map_or(i64::MAX, |added| added.0 - HOUR);
+            let added = self.added.get(&what).map_or(i64::MAX, |added| added.0 - seconds * Timestamp::SECOND);
             if oldest.0 < before.0.min(added) {
                 return Some(format!("a row of {oldest} is in {} and should have expired", what.table()));
             }
@@ -106,11 +106,15 @@ impl Invariant for Expiry {
         self.wall_max = self.wall_max.max(observation.wall);
         match &observation.seen {
             Seen::Stepped { micros } => self.wall_max = self.wall_max.max(Timestamp(observation.wall.0 - micros)),
-            Seen::Expired { what, before, answer } => {
+            Seen::Expired { what, before, now, answer } => {
                 self.step(*what, *before)?;
                 if matches!(answer, Answer::Acknowledged(expired) if expired.next.is_none()) {
                     self.swept.insert(*what, (*before, observation.at));
-                    self.swept_through.insert(*what, self.flushed);
+                    let through = match what {
+                        Expiring::Events => EventId(oracle.must_expire_before(*before, *now).0 - 1),
+                        _ => self.flushed,
+                    };
+                    self.swept_through.insert(*what, through);
                     self.added.remove(what);
                     self.late.remove(what);
                 }
@@ -125,7 +129,7 @@ impl Invariant for Expiry {
             Seen::Single { record, answer } if *answer != Answer::Refused => self.stored(record.id()),
             Seen::History { batch, answer } if *answer != Answer::Refused => {
                 let Some(first) = batch.rows.iter().map(|row| row.minute).min() else { return Ok(0) };
-                for what in [Expiring::Minutes, Expiring::Hours] {
+                for (what, _) in LEVELS {
                     let added = self.added.entry(what).or_insert(first);
                     *added = first.min(*added);
                 }
@@ -181,7 +185,8 @@ mod tests {
 
     fn swept(second: i64) -> Seen {
         let answer = Answer::Acknowledged(Expired { rows: 1, next: None });
-        Seen::Expired { what: Expiring::Events, before: Timestamp(NOON.0 + second * Timestamp::SECOND), answer }
+        let now = Timestamp(NOON.0 + 10_000 * Timestamp::SECOND);
+        Seen::Expired { what: Expiring::Events, before: Timestamp(NOON.0 + second * Timestamp::SECOND), now, answer }
     }
 
     fn holds(ids: &[i64]) -> Seen {
@@ -205,7 +210,7 @@ mod tests {
         terms.settings.retention.days = None;
         let mut history = History::of(Expiry::new(&terms));
         let answer = Answer::Acknowledged(Expired { rows: 0, next: None });
-        history.see(Seen::Expired { what: Expiring::Days, before: Timestamp(0), answer });
+        history.see(Seen::Expired { what: Expiring::Days, before: Timestamp(0), now: NOON, answer });
         history.is_bad("kept for ever");
     }
 
@@ -239,9 +244,14 @@ mod tests {
         terms.settings.retention.minutes = Duration::from_secs(3_600);
         let mut history = History::of(Expiry::new(&terms));
         let answer = Answer::Acknowledged(Expired { rows: 1, next: None });
-        history.pass(7_200).see(Seen::Expired { what: Expiring::Minutes, before: Timestamp(NOON.0 + HOUR), answer });
+        history.pass(7_200).see(Seen::Expired {
+            what: Expiring::Minutes,
+            before: Timestamp(NOON.0 + 3_600 * Timestamp::SECOND),
+            now: NOON,
+            answer,
+        });
         let mut settled = Settled::default();
-        settled.audit.oldest = [Some(NOON), None];
+        settled.audit.oldest = [Some(NOON), None, None];
         history.see(Seen::Settled(Box::new(settled)));
         history.is_bad("is in service_history");
     }

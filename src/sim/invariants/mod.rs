@@ -17,6 +17,7 @@ mod memory;
 mod order;
 mod patience;
 mod received;
+mod reports;
 mod secrets;
 mod segments;
 mod shutdown;
@@ -46,6 +47,7 @@ pub use memory::Memory;
 pub use order::Order;
 pub use patience::Patience;
 pub use received::Received;
+pub use reports::Reports;
 pub use secrets::Secrets;
 pub(crate) use secrets::holds_secret;
 pub use segments::Segments;
@@ -84,9 +86,10 @@ pub fn all(terms: &Terms) -> Vec<Box<dyn Invariant + Send>> {
         Box::new(Boundaries::new(terms)),
         Box::new(Batches::new(terms)),
         Box::new(Memory::new(terms)),
-        Box::new(Segments::default()),
+        Box::new(Segments::new(terms)),
         Box::new(Durable::new(terms)),
         Box::new(HistoryAddsUp::default()),
+        Box::new(Reports::default()),
         Box::new(Cache::default()),
         Box::new(Freshness::new(terms)),
         Box::new(Live::default()),

@@ -1,6 +1,9 @@
 //! No segment is deleted before its commit: when a file goes, every record that it held is stored, and so is the history
 //! of those records and the live state that they made; for history, when its segment goes, the batch is stored.
 //!
+//! The history of a record is safe with a batch that reaches it: committed, or in a segment of its own that is synced where the journal
+//! syncs at all.
+//!
 //! Live state counts as stored when a sync whose `through` reaches the record succeeded, or when nothing changed, which the
 //! recorder alone knows: its `synced_through` is not taken as proof, so only what would differ is demanded, by [`super::Freshness`]
 //! and [`super::Cache`].
@@ -10,14 +13,38 @@ use std::sync::Arc;
 
 use super::super::observation::{Answer, Ended, Observation, Seen};
 use super::super::oracle::Oracle;
-use super::Invariant;
+use super::{Invariant, Terms};
+use crate::event::Record;
 use crate::id::EventId;
+use crate::journaling::SyncPolicy;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Segments {
-    /// Batches of history that are written and not stored, by segment, and whether they are synced.
-    history: BTreeMap<Arc<str>, (EventId, bool)>,
+    /// Written is as good as synced: nobody asked for more.
+    never_synced: bool,
+    /// Batches of history that are written and not stored, by segment.
+    history: BTreeMap<Arc<str>, Batch>,
+    /// The last record of each event segment that moved a counter.
+    counted: BTreeMap<Arc<str>, EventId>,
+    /// Through which record history is safe.
+    safe: EventId,
+}
+
+#[derive(Debug)]
+struct Batch {
+    id: EventId,
+    through: EventId,
+    synced: bool,
+}
+
+impl Segments {
+    /// With the policy of a recorder.
+    #[must_use]
+    pub fn new(terms: &Terms) -> Self {
+        let never_synced = terms.settings.journal_sync == SyncPolicy::Off;
+        Self { never_synced, history: BTreeMap::new(), counted: BTreeMap::new(), safe: EventId::ZERO }
+    }
 }
 
 impl Invariant for Segments {
@@ -27,23 +54,38 @@ impl Invariant for Segments {
 
     fn check(&mut self, oracle: &Oracle, observation: &Observation) -> Result<u64, String> {
         match &observation.seen {
-            Seen::HistoryWritten { file, batch, answer: Answer::Acknowledged(()), .. } => {
-                self.history.insert(Arc::clone(file), (batch.id, false));
+            Seen::Written { file, records, answer: Answer::Acknowledged(()), .. } => {
+                let counts = |record: &&Record| matches!(record, Record::Event(event) if event.sample.is_some());
+                if let Some(last) = records.iter().rfind(counts) {
+                    self.counted.insert(Arc::clone(file), last.id());
+                }
                 Ok(0)
             }
-            Seen::History { batch, answer: Answer::Acknowledged(_) } => {
-                self.history.retain(|_, (id, _)| *id != batch.id);
+            Seen::HistoryWritten { file, batch, answer: Answer::Acknowledged(()), .. } => {
+                if self.never_synced {
+                    self.safe = self.safe.max(batch.through);
+                }
+                self.history.insert(Arc::clone(file), Batch { id: batch.id, through: batch.through, synced: false });
+                Ok(0)
+            }
+            // In doubt it is there or comes again: the recorder asks the database.
+            Seen::History { batch, answer } if *answer != Answer::Refused => {
+                self.safe = self.safe.max(batch.through);
+                if *answer != Answer::Unknown {
+                    self.history.retain(|_, written| written.id != batch.id);
+                }
                 Ok(0)
             }
             Seen::Synced { file, ok: true } => {
-                if let Some((_, synced)) = self.history.get_mut(file) {
-                    *synced = true;
+                if let Some(batch) = self.history.get_mut(file) {
+                    batch.synced = true;
+                    self.safe = self.safe.max(batch.through);
                 }
                 Ok(0)
             }
             // What was not synced may be gone from its segment; the windows come back from the events.
             Seen::Ended(Ended::PowerLost) => {
-                self.history.retain(|file, (_, synced)| *synced && oracle.is_linked(file));
+                self.history.retain(|file, batch| batch.synced && oracle.is_linked(file));
                 Ok(0)
             }
             Seen::Removed { file } => {
@@ -51,8 +93,14 @@ impl Invariant for Segments {
                 if let Some(held) = held {
                     return Err(format!("{file} was removed while {} was not stored", held.record.id()));
                 }
-                if let Some((id, _)) = self.history.remove(file) {
+                if let Some(Batch { id, .. }) = self.history.remove(file) {
                     return Err(format!("{file} was removed while the history batch {id} was not stored"));
+                }
+                if let Some(counted) = self.counted.remove(file).filter(|counted| *counted > self.safe) {
+                    let safe = self.safe;
+                    return Err(format!(
+                        "{file} was removed while history was safe through {safe} and not through its {counted}"
+                    ));
                 }
                 Ok(1)
             }
@@ -63,7 +111,7 @@ impl Invariant for Segments {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made_up::{History, NOON, committed, update};
+    use super::super::made_up::{History, NOON, committed, terms, update};
     use super::*;
     use crate::store::{FlushCause, FlushInfo, HistoryBatch};
 
@@ -77,13 +125,18 @@ mod tests {
     /// Found by seed 14: a torn batch of history is set aside, and its empty segment goes.
     #[test]
     fn history_that_power_took_before_the_sync_holds_no_segment() {
-        let mut history = History::of(Segments::default());
+        let mut history = History::of(Segments::new(&terms()));
         history.see(history_written(5)).see(Seen::Ended(Ended::PowerLost)).see(removed());
         history.is_good();
-        let mut history = History::of(Segments::default());
+        let mut history = History::of(Segments::new(&terms()));
         history.see(history_written(5)).see(Seen::Synced { file: "1.events".into(), ok: true });
         history.see(Seen::Ended(Ended::PowerLost)).see(removed());
         history.is_bad("the history batch 5 was not stored");
+    }
+
+    fn history_stored(id: i64) -> Seen {
+        let Seen::HistoryWritten { batch, .. } = history_written(id) else { unreachable!() };
+        Seen::History { batch, answer: committed(1, 0) }
     }
 
     fn removed() -> Seen {
@@ -92,17 +145,43 @@ mod tests {
 
     #[test]
     fn a_segment_that_goes_after_its_commit_is_good() {
-        let mut history = History::of(Segments::default());
-        history.written("1.events", &[update(1, 1)]).batch(&[update(1, 1)], false, committed(1, 0)).see(removed());
+        let mut history = History::of(Segments::new(&terms()));
+        history.written("1.events", &[update(1, 1)]).batch(&[update(1, 1)], false, committed(1, 0));
+        history.see(history_stored(1)).see(removed());
         history.is_good();
     }
 
     #[test]
+    fn a_segment_that_goes_before_the_history_of_its_records_is_safe_is_found() {
+        let records = [update(1, 1), update(2, 2)];
+        for (safe, is_good) in [(vec![history_stored(1)], false), (vec![history_stored(2)], true)] {
+            let mut history = History::of(Segments::new(&terms()));
+            history.written("1.events", &records).batch(&records, false, committed(2, 0));
+            for seen in safe {
+                history.see(seen);
+            }
+            history.see(removed());
+            if is_good { history.is_good() } else { history.is_bad("history was safe through 1 and not through its 2") }
+        }
+        for synced in [false, true] {
+            let mut history = History::of(Segments::new(&terms()));
+            history.written("1.events", &records).batch(&records, false, committed(2, 0));
+            let Seen::HistoryWritten { batch, bytes, answer, .. } = history_written(2) else { unreachable!() };
+            history.see(Seen::HistoryWritten { file: "2.history".into(), batch, bytes, answer });
+            if synced {
+                history.see(Seen::Synced { file: "2.history".into(), ok: true });
+            }
+            history.see(removed());
+            if synced { history.is_good() } else { history.is_bad("history was safe through 0") }
+        }
+    }
+
+    #[test]
     fn a_segment_that_goes_before_its_commit_or_while_it_is_in_doubt_is_found() {
-        let mut history = History::of(Segments::default());
+        let mut history = History::of(Segments::new(&terms()));
         history.written("1.events", &[update(1, 1)]).see(removed());
         history.is_bad("removed while 1 was not stored");
-        let mut history = History::of(Segments::default());
+        let mut history = History::of(Segments::new(&terms()));
         history.written("1.events", &[update(1, 1)]).batch(&[update(1, 1)], false, Answer::Unknown).see(removed());
         history.is_bad("removed while 1 was not stored");
     }

@@ -122,7 +122,12 @@ mod tests {
             history.written("1.events", &records).batch(&records, false, committed(2, 0));
             if expired {
                 let answer = Answer::Acknowledged(Expired { rows: 2, next: None });
-                history.see(Seen::Expired { what: Expiring::Events, before: Timestamp(i64::MAX), answer });
+                history.see(Seen::Expired {
+                    what: Expiring::Events,
+                    before: Timestamp(i64::MAX),
+                    now: Timestamp(i64::MAX),
+                    answer,
+                });
             }
             history.see(Seen::Ended(Ended::Killed)).see(Seen::Started { life: 2 }).batch(&records, true, committed(2, 0));
             if is_good { history.is_good() } else { history.is_bad("with 0 new ones wrote 2 rows") }
