@@ -57,7 +57,7 @@ pub enum Refused {
 impl Refused {
     /// The word under which it is counted.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::JournalFull => "journal_full",
             Self::DiskFull => "disk_full",
