@@ -5,7 +5,8 @@
 //!   and its two assets are open too. Wrong tokens are limited by the address they come from.
 //! - Without one the server listens on loopback only (the configuration sees to that), and the danger is a page in the
 //!   user's own browser: it can send requests here (cross-site requests), and with a name that it points at 127.0.0.1
-//!   it can read the answers (DNS rebinding). So `Host` must be a loopback name or address.
+//!   it can read the answers (DNS rebinding). So `Host` must be a loopback name or address. Behind a reverse proxy on the
+//!   same host everyone would come from loopback, so what says that it came through one is refused.
 //! - Changes need an `Origin` that is absent (not a browser) or our own, with a token too; with a session it must be there.
 
 use std::net::IpAddr;
@@ -119,7 +120,15 @@ impl Guard {
         let by_session = match &self.token {
             Some(_) if LOGIN_PATHS.contains(&path) => false,
             Some(token) => self.knows_token(token, asked)?,
-            None if is_loopback(host) => false,
+            None if is_loopback(host) => {
+                if let Some(name) = proxy_header(headers) {
+                    let detail = format!(
+                        "this came through a proxy (it has the header {name}), behind which everyone would be let in; set http.token"
+                    );
+                    return Err(Problem::new(StatusCode::FORBIDDEN, detail).into());
+                }
+                false
+            }
             None => {
                 let detail = "without http.token only requests to a loopback name are answered, against pages that point their \
                               name here; ask for localhost or 127.0.0.1, or set http.token";
@@ -264,6 +273,25 @@ fn is_loopback(host: &str) -> bool {
         None => host.split(':').next().unwrap_or_default(),
     };
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Headers that proxies add, beside all that begin with [`FORWARDED_PREFIX`].
+const PROXY_HEADERS: [&str; 8] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-original-host",
+    "x-envoy-external-address",
+    "cf-connecting-ip",
+    "true-client-ip",
+];
+const FORWARDED_PREFIX: &str = "x-forwarded-";
+
+/// The header by which a request says that it came through a proxy. A browser on this machine sends none of them.
+fn proxy_header(headers: &HeaderMap) -> Option<&str> {
+    // Names are lower case.
+    headers.keys().map(HeaderName::as_str).find(|name| PROXY_HEADERS.contains(name) || name.starts_with(FORWARDED_PREFIX))
 }
 
 /// Whether an `Origin` is the page at that `Host`. The scheme is left out: a proxy in front may speak https.

@@ -37,6 +37,27 @@ fn without_a_token_only_loopback_hosts_are_answered() {
 }
 
 #[test]
+fn without_a_token_nothing_that_came_through_a_proxy_is_answered() {
+    let host = (header::HOST, "127.0.0.1:8686");
+    for name in ["Forwarded", "Via", "X-Forwarded-For", "x-forwarded-host", "X-Forwarded-Proto", "X-Real-IP", "CF-Connecting-IP"]
+    {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        let headers = [host.clone(), (name.clone(), "203.0.113.9")];
+        assert_eq!(status(None, Method::GET, "/api/v1/stats", &headers), 403, "{name}: reading too");
+        assert_eq!(status(None, Method::GET, "/", &headers), 403, "{name}");
+        assert_eq!(status(None, Method::POST, "/api/v1/flush", &headers), 403, "{name}");
+        assert_eq!(status(None, Method::GET, "/readyz", &headers), 200, "{name}: this is open to everyone");
+        let right = [&headers[..], &[(header::AUTHORIZATION, "Bearer right")]].concat();
+        assert_eq!(status(Some("right"), Method::GET, "/api/v1/stats", &right), 200, "{name}: with a token proxies are welcome");
+    }
+    let guard = Guard::new(None, "id", Arc::new(SystemClock));
+    let headers = map(&[host, (HeaderName::from_static("x-real-ip"), "203.0.113.9")]);
+    let asked = Asked { method: &Method::GET, path: "/", headers: &headers, peer: None };
+    let Err(Refusal::Problem(problem)) = guard.judge(asked) else { panic!("it is refused") };
+    assert!(problem.detail.contains("x-real-ip") && problem.detail.contains("set http.token"), "{}", problem.detail);
+}
+
+#[test]
 fn changes_are_taken_from_no_origin_or_our_own() {
     let host = (header::HOST, "localhost:8686");
     assert_eq!(status(None, Method::POST, "/api/v1/flush", std::slice::from_ref(&host)), 200);
