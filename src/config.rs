@@ -145,11 +145,20 @@ impl Token {
     /// Length above which a header would be refused by others.
     const LENGTH_MAX: usize = 256;
 
+    /// A shorter one can be found by trying, in characters.
+    pub const LENGTH_SAFE: usize = 16;
+
     /// The token of that text, if it can stand in a header: 1 to 256 visible ASCII characters.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         let fits = (1..=Self::LENGTH_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
         fits.then(|| Self(text.to_owned()))
+    }
+
+    /// Whether it is so short that trying finds it.
+    #[must_use]
+    pub fn is_guessable(&self) -> bool {
+        self.0.len() < Self::LENGTH_SAFE
     }
 
     /// The token itself: for the client's header and the guard only.

@@ -10,7 +10,7 @@ use super::api_key;
 use super::exit::{ExitCode, Failure};
 use super::keys_help;
 use super::signals::Signals;
-use crate::config::{Config, Sources};
+use crate::config::{Config, Sources, Token};
 use crate::http::archive::Archive;
 use crate::http::server;
 use crate::http::starting::Starting;
@@ -22,8 +22,6 @@ use crate::store::NewEndpoint;
 
 /// Endpoints that are made at the same time: each of their masters is asked for its id, and one that hangs takes 5 s.
 const ADDED_AT_ONCE: usize = 64;
-/// A token shorter than this can be guessed.
-const TOKEN_LENGTH_SAFE: usize = 16;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -53,11 +51,10 @@ impl Run {
 /// `identity` is what commands know it by.
 pub(super) async fn record(config: &Config, more: Vec<NewEndpoint>, identity: &str) -> Result<ExitCode, Failure> {
     let mut signals = Signals::catch()?;
-    if let Some(token) = &config.http.token
-        && token.reveal().len() < TOKEN_LENGTH_SAFE
-    {
+    if config.http.token.as_ref().is_some_and(Token::is_guessable) {
         warn!(
-            "http.token has fewer than {TOKEN_LENGTH_SAFE} characters and can be guessed; make one with `openssl rand -hex 16`"
+            "http.token has fewer than {} characters and can be guessed; make one with `openssl rand -hex 16`",
+            Token::LENGTH_SAFE
         );
     }
     let listener = server::bind(config.http.listen).map_err(|error| cannot_listen(config.http.listen, &error))?;

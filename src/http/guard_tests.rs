@@ -162,11 +162,29 @@ async fn wrong_tokens_have_to_wait_and_sessions_do_not() {
         assert_eq!(ask(&guard, &Method::GET, "/api/v1/stats", &with("wrong")), 401);
     }
     assert_eq!(ask(&guard, &Method::GET, "/api/v1/stats", &with("wrong")), 429);
-    assert_eq!(ask(&guard, &Method::GET, "/api/v1/stats", &with("right")), 429, "else one could go on guessing");
+    assert_eq!(ask(&guard, &Method::GET, "/api/v1/stats", &with("right")), 429, "it is short: else one could go on guessing");
     let peer = Some(IpAddr::from([10, 0, 0, 9]));
     assert_eq!(guard.log_in("right", peer).unwrap_err(), Refusal::Wait(Duration::from_secs(6)));
     let browser = map(&[(header::HOST, "h"), (header::COOKIE, &session)]);
     assert_eq!(ask(&guard, &Method::GET, "/api/v1/stats", &browser), 200);
     tokio::time::advance(Duration::from_secs(6)).await;
     assert_eq!(ask(&guard, &Method::GET, "/api/v1/stats", &with("right")), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_knows_a_long_token_does_not_wait_for_those_who_guess() {
+    const LONG: &str = "0123456789abcdef";
+    let guard = Guard::new(Token::new(LONG).as_ref(), "id", VirtualClock::starting_at(Timestamp(0)));
+    let with = |token: &str| map(&[(header::HOST, "h"), (header::AUTHORIZATION, &format!("Bearer {token}"))]);
+    for _ in 0..10 {
+        assert_eq!(ask(&guard, &Method::GET, "/api/v1/stats", &with("wrong")), 401);
+    }
+    let headers = with("wrong");
+    let peer = Some(IpAddr::from([10, 0, 0, 9]));
+    let refusal = guard.judge(Asked { method: &Method::GET, path: "/api/v1/stats", headers: &headers, peer }).unwrap_err();
+    let response = refusal.response();
+    assert_eq!((response.status().as_u16(), response.headers().get(header::RETRY_AFTER)), (429, Some(&HeaderValue::from(6))));
+    assert_eq!(ask(&guard, &Method::GET, "/api/v1/stats", &with(LONG)), 200, "from the same address");
+    assert!(guard.log_in(LONG, peer).unwrap().is_some(), "a browser too");
+    assert_eq!(ask(&guard, &Method::GET, "/api/v1/stats", &with("wrong")), 429, "the wrong ones wait as before");
 }
