@@ -70,12 +70,12 @@ async fn telegram_is_told_and_its_token_is_not_shown_when_it_refuses() {
     ];
     let messenger = messenger(&set);
     let error = messenger.send(Channel::Telegram, &message).await.unwrap_err();
-    assert_eq!(error, "it answered 401");
+    assert!(error.is_permanent && error.reason.starts_with("it answered 401"), "{error}");
     let (line, body) = taken.join().unwrap();
     assert_eq!(line, format!("POST /bot{TOKEN}/sendMessage HTTP/1.1"));
     assert_eq!((&body["chat_id"], &body["text"]), (&json!("-100200"), &json!(message.text)));
     let error = messenger.send(Channel::Telegram, &message).await.unwrap_err();
-    assert!(!error.contains("canary") && error.contains("refused"), "{error}");
+    assert!(!error.is_permanent && !error.reason.contains("canary") && error.reason.contains("refused"), "{error}");
 }
 
 #[test]

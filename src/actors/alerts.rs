@@ -25,6 +25,7 @@ use crate::alerts::{
 use crate::clock::SharedClock;
 use crate::endpoint::EndpointStatus;
 use crate::event::TunnelKey;
+use crate::transport::post::PostError;
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -196,13 +197,16 @@ impl AlertsActor {
         }
     }
 
-    fn sent(&mut self, channel: Channel, result: Result<(), String>) {
+    fn sent(&mut self, channel: Channel, result: Result<(), PostError>) {
         let (now, wall) = (self.setup.clock.monotonic(), self.setup.clock.wall());
-        if let Err(error) = &result {
-            warn!("alerts: not sent by {}: {error}; it is tried again", channel.as_str());
-        }
         if let Some(outbox) = self.outboxes.get_mut(&channel) {
+            let before = outbox.state().given_up;
+            let error = result.as_ref().err().map(ToString::to_string);
             outbox.done(result, now, wall);
+            if let Some(error) = error {
+                let then = if outbox.state().given_up > before { "it is given up" } else { "it is tried again" };
+                warn!("alerts: not sent by {}: {error}; {then}", channel.as_str());
+            }
         }
         self.publish();
     }
@@ -238,7 +242,7 @@ impl Handler<Test> for AlertsActor {
         let message = Message::test(self.setup.clock.wall());
         let sent = self.setup.channels.iter().map(|channel| {
             let (channel, sent) = (*channel, self.setup.notify.send(*channel, &message));
-            async move { (channel, sent.await) }
+            async move { (channel, sent.await.map_err(|error| error.reason)) }
         });
         Box::pin(join_all(sent.collect::<Vec<_>>()))
     }

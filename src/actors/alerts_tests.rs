@@ -13,13 +13,18 @@ use crate::event::EndpointId;
 /// Answers as it is told, else well, and keeps what was sent.
 #[derive(Default)]
 struct FakeNotify {
-    answers: RefCell<VecDeque<Result<(), String>>>,
+    answers: RefCell<VecDeque<Result<(), PostError>>>,
     sent: RefCell<Vec<String>>,
+    /// Never answers.
+    dead: Option<Channel>,
 }
 
 impl Notify for FakeNotify {
-    fn send(&self, channel: Channel, message: &Message) -> LocalBoxFuture<'static, Result<(), String>> {
+    fn send(&self, channel: Channel, message: &Message) -> LocalBoxFuture<'static, Result<(), PostError>> {
         self.sent.borrow_mut().push(format!("{}: {}", channel.as_str(), message.text));
+        if self.dead == Some(channel) {
+            return std::future::pending().boxed_local();
+        }
         let answer = self.answers.borrow_mut().pop_front().unwrap_or(Ok(()));
         async move { answer }.boxed_local()
     }
@@ -65,6 +70,10 @@ fn start(masters: i32, tunnel_in_error: bool) -> Fixture {
 }
 
 fn start_with(masters: i32, tunnel_in_error: bool, traffic: &[(&str, u64)]) -> Fixture {
+    start_on(vec![Channel::Webhook], FakeNotify::default(), masters, tunnel_in_error, traffic)
+}
+
+fn start_on(channels: Vec<Channel>, notify: FakeNotify, masters: i32, tunnel_in_error: bool, traffic: &[(&str, u64)]) -> Fixture {
     let minute = Some(Duration::from_secs(60));
     let rules = Rules {
         endpoint_offline: minute,
@@ -84,10 +93,10 @@ fn start_with(masters: i32, tunnel_in_error: bool, traffic: &[(&str, u64)]) -> F
     let (keep_buffer, buffer) = watch::channel(BufferState::default());
     let (cache, cache_state) = watch::channel(CacheState::default());
     let (publish, state) = watch::channel(AlertsState::default());
-    let notify = Rc::new(FakeNotify::default());
+    let notify = Rc::new(notify);
     let setup = AlertsSetup {
         rules,
-        channels: vec![Channel::Webhook],
+        channels,
         notify: notify.clone(),
         clock: VirtualClock::starting_at(Timestamp(0)),
         journal_bytes_max: 100,
@@ -158,7 +167,11 @@ fn a_master_at_its_traffic_limit_is_told_of() {
 fn what_is_not_taken_is_tried_again_and_the_failure_is_shown() {
     paused(|| async {
         let fixture = start(1, false);
-        fixture.notify.answers.borrow_mut().extend([Err("it answered 500".to_owned()), Err("it answered 500".to_owned())]);
+        fixture
+            .notify
+            .answers
+            .borrow_mut()
+            .extend([Err(PostError::passing("it answered 500")), Err(PostError::passing("it answered 500"))]);
         set(&fixture, 1, EndpointStatus::Offline);
         let mut state = fixture.state.clone();
         let channel = |state: &AlertsState| state.channels.first().map(|(_, channel)| channel.clone()).unwrap_or_default();
@@ -171,11 +184,41 @@ fn what_is_not_taken_is_tried_again_and_the_failure_is_shown() {
 }
 
 #[test]
+fn what_is_refused_for_good_is_given_up_and_shown() {
+    paused(|| async {
+        let fixture = start(1, false);
+        fixture.notify.answers.borrow_mut().push_back(Err(PostError::permanent("it answered 404")));
+        set(&fixture, 1, EndpointStatus::Offline);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(fixture.notify.sent.borrow().len(), 1, "once");
+        let channel = fixture.state.borrow().channels[0].1.clone();
+        assert_eq!((channel.given_up, channel.waiting), (1, 0));
+        let given_up = &channel.last_given_up[0];
+        assert_eq!((&*given_up.title, &*given_up.reason), ("m0 offline: connection refused", "it answered 404"));
+    });
+}
+
+#[test]
+fn a_channel_that_never_answers_does_not_hold_up_another() {
+    paused(|| async {
+        let notify = FakeNotify { dead: Some(Channel::Webhook), ..FakeNotify::default() };
+        let fixture = start_on(vec![Channel::Webhook, Channel::Telegram], notify, 1, false, &[]);
+        set(&fixture, 1, EndpointStatus::Offline);
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        set(&fixture, 1, EndpointStatus::Online);
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        let state = fixture.state.borrow();
+        let of = |channel| state.channels.iter().find(|(name, _)| *name == channel).map(|(_, state)| state.clone()).unwrap();
+        assert_eq!((of(Channel::Telegram).sent, of(Channel::Webhook).waiting), (2, 2));
+    });
+}
+
+#[test]
 fn a_test_goes_out_at_once_and_says_how_it_went() {
     paused(|| async {
         let fixture = start(1, false);
         assert_eq!(fixture.actor.send(Test).await.unwrap(), [(Channel::Webhook, Ok(()))]);
-        fixture.notify.answers.borrow_mut().push_back(Err("connection refused".to_owned()));
+        fixture.notify.answers.borrow_mut().push_back(Err(PostError::passing("connection refused")));
         let refused = Err("connection refused".to_owned());
         assert_eq!(fixture.actor.send(Test).await.unwrap(), [(Channel::Webhook, refused)]);
     });

@@ -5,17 +5,17 @@ use futures_util::future::{FutureExt, LocalBoxFuture};
 use serde_json::json;
 
 use super::outbox::Channel;
-use super::words::{Message, fill};
+use super::words::{Message, cut, fill};
 use crate::transport::HttpTransport;
-use crate::transport::post::PostTarget;
+use crate::transport::post::{PostError, PostTarget};
 
-/// Telegram takes 4,096 characters.
-const TELEGRAM_CHARS_MAX: usize = 4_000;
+/// Longest text that Telegram takes, in UTF-16 units.
+const TELEGRAM_UNITS_MAX: usize = 4_096;
 
 /// Sends messages; passed in, so that a test sees them.
 pub trait Notify {
-    /// Sends one. The error is for people and holds no secret.
-    fn send(&self, channel: Channel, message: &Message) -> LocalBoxFuture<'static, Result<(), String>>;
+    /// Sends one. The error holds no secret.
+    fn send(&self, channel: Channel, message: &Message) -> LocalBoxFuture<'static, Result<(), PostError>>;
 }
 
 /// Sends over the network.
@@ -38,19 +38,20 @@ impl Messenger {
         webhook.into_iter().chain(telegram).collect()
     }
 
-    fn request(&self, channel: Channel, message: &Message) -> Result<(PostTarget, Bytes), String> {
+    fn request(&self, channel: Channel, message: &Message) -> Result<(PostTarget, Bytes), PostError> {
         let (target, body) = match channel {
             Channel::Webhook => {
-                let (target, template) = self.webhook.as_ref().ok_or("there is no webhook")?;
+                let (target, template) = self.webhook.as_ref().ok_or_else(|| PostError::permanent("there is no webhook"))?;
                 let body = match template {
                     None => message.document(),
-                    Some(template) => fill(template, message).map_err(|error| format!("the template is no JSON: {error}"))?,
+                    Some(template) => fill(template, message)
+                        .map_err(|error| PostError::permanent(format!("the template is no JSON: {error}")))?,
                 };
                 (target, body)
             }
             Channel::Telegram => {
-                let (target, chat) = self.telegram.as_ref().ok_or("there is no Telegram bot")?;
-                let text: String = message.text.chars().take(TELEGRAM_CHARS_MAX).collect();
+                let (target, chat) = self.telegram.as_ref().ok_or_else(|| PostError::permanent("there is no Telegram bot"))?;
+                let text = cut(&message.text, TELEGRAM_UNITS_MAX);
                 (target, json!({"chat_id": chat, "text": text, "link_preview_options": {"is_disabled": true}}))
             }
         };
@@ -59,7 +60,7 @@ impl Messenger {
 }
 
 impl Notify for Messenger {
-    fn send(&self, channel: Channel, message: &Message) -> LocalBoxFuture<'static, Result<(), String>> {
+    fn send(&self, channel: Channel, message: &Message) -> LocalBoxFuture<'static, Result<(), PostError>> {
         let transport = self.transport.clone();
         let request = self.request(channel, message);
         async move {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::words::Message;
 use crate::clock::Timestamp;
+use crate::transport::post::PostError;
 
 /// Messages that wait on a channel; with more the oldest is given up. At one message in 15 s that is a quarter of an hour
 /// of a channel that does not work; the newest say how things are.
@@ -15,6 +16,10 @@ const WAITING_MAX: usize = 60;
 const TRIES_MAX: u32 = 20;
 /// First and longest pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// Longest pause that the other side can ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+/// Messages that were given up and are shown.
+const GIVEN_UP_SHOWN: usize = 5;
 
 /// Where messages go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +56,19 @@ pub struct ChannelState {
     pub last_error: Option<String>,
     /// When the last message was taken.
     pub last_sent: Option<Timestamp>,
+    /// What was given up last, the newest first.
+    pub last_given_up: Vec<GivenUp>,
+}
+
+/// A message that nobody will be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// When it was given up.
+    pub time: Timestamp,
+    /// Its first line.
+    pub title: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// The messages of one channel.
@@ -77,8 +95,9 @@ impl Outbox {
     pub fn push(&mut self, message: Message) {
         if self.waiting.len() >= WAITING_MAX {
             // The first may be on its way: then the next one goes.
-            self.waiting.remove(usize::from(self.is_sending));
-            self.state.given_up += 1;
+            let reason = format!("{WAITING_MAX} messages waited, and a newer one came");
+            let oldest = self.waiting.remove(usize::from(self.is_sending));
+            self.give_up(oldest, reason, message.time);
         }
         self.waiting.push_back(message);
     }
@@ -94,8 +113,8 @@ impl Outbox {
         }
     }
 
-    /// How the message that was sent last went.
-    pub fn done(&mut self, result: Result<(), String>, now: Instant, wall: Timestamp) {
+    /// How the message that was sent last went. What it will be refused for again is given up at once.
+    pub fn done(&mut self, result: Result<(), PostError>, now: Instant, wall: Timestamp) {
         self.is_sending = false;
         match result {
             Ok(()) => {
@@ -104,19 +123,27 @@ impl Outbox {
                 self.state.sent += 1;
                 (self.state.last_error, self.state.last_sent) = (None, Some(wall));
             }
-            Err(error) => {
+            Err(PostError { reason, is_permanent, retry_after }) => {
                 self.tries += 1;
                 self.state.failures += 1;
-                self.state.last_error = Some(error);
-                if self.tries >= TRIES_MAX {
-                    self.waiting.pop_front();
+                self.state.last_error = Some(reason.clone());
+                if is_permanent || self.tries >= TRIES_MAX {
+                    let message = self.waiting.pop_front();
                     self.tries = 0;
-                    self.state.given_up += 1;
+                    self.give_up(message, reason, wall);
                 }
                 let doubled = PAUSE.0.saturating_mul(1 << self.tries.saturating_sub(1).min(10));
-                self.not_before = Some(now + doubled.min(PAUSE.1));
+                let wanted = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+                self.not_before = Some(now + doubled.min(PAUSE.1).max(wanted));
             }
         }
+    }
+
+    fn give_up(&mut self, message: Option<Message>, reason: String, time: Timestamp) {
+        let Some(Message { title, .. }) = message else { return };
+        self.state.given_up += 1;
+        self.state.last_given_up.insert(0, GivenUp { time, title, reason });
+        self.state.last_given_up.truncate(GIVEN_UP_SHOWN);
     }
 
     /// What is shown.
@@ -132,7 +159,41 @@ mod tests {
     use crate::clock::{Clock, SystemClock};
 
     fn message(n: usize) -> Message {
-        Message { text: n.to_string(), ..Message::test(Timestamp(0)) }
+        Message { title: n.to_string(), text: n.to_string(), ..Message::test(Timestamp(3)) }
+    }
+
+    fn given_up(n: usize, reason: &str) -> GivenUp {
+        GivenUp { time: Timestamp(3), title: n.to_string(), reason: reason.to_owned() }
+    }
+
+    #[test]
+    fn what_is_refused_for_good_is_given_up_at_once_and_the_next_one_is_tried() {
+        let (mut outbox, now) = (Outbox::default(), SystemClock.monotonic());
+        (1..=7).for_each(|n| outbox.push(message(n)));
+        let mut at = now;
+        for n in 1..=6 {
+            assert_eq!(outbox.next(at), Wait::Send(message(n)));
+            outbox.done(Err(PostError::permanent("it answered 404")), at, Timestamp(3));
+            assert_eq!(outbox.next(at), Wait::Nothing, "not all in a row");
+            at += PAUSE.0;
+        }
+        assert_eq!(outbox.next(at), Wait::Send(message(7)));
+        let state = outbox.state();
+        assert_eq!((state.given_up, state.failures, state.waiting), (6, 6, 1));
+        assert_eq!(state.last_given_up, [6, 5, 4, 3, 2].map(|n| given_up(n, "it answered 404")), "the newest, and not all");
+    }
+
+    #[test]
+    fn the_other_side_says_how_long_it_wants_to_be_left_alone_within_a_bound() {
+        for (wanted, pause) in [(1, 5), (30, 30), (100_000, 3_600)] {
+            let (mut outbox, now) = (Outbox::default(), SystemClock.monotonic());
+            outbox.push(message(1));
+            assert_eq!(outbox.next(now), Wait::Send(message(1)));
+            let retry_after = Some(Duration::from_secs(wanted));
+            outbox.done(Err(PostError { retry_after, ..PostError::passing("it answered 429") }), now, Timestamp(3));
+            assert_eq!(outbox.next(now + Duration::from_secs(pause - 1)), Wait::Nothing);
+            assert_eq!(outbox.next(now + Duration::from_secs(pause)), Wait::Send(message(1)), "{wanted}");
+        }
     }
 
     #[test]
@@ -151,7 +212,7 @@ mod tests {
             }
             assert_eq!(outbox.next(now), Wait::Nothing, "one at a time");
             pauses.push(now - start);
-            outbox.done(Err("refused".to_owned()), now, Timestamp(0));
+            outbox.done(Err(PostError::passing("refused")), now, Timestamp(3));
         }
         assert_eq!(pauses.len(), TRIES_MAX as usize);
         assert_eq!(pauses[1..4], [5, 15, 35].map(Duration::from_secs));
@@ -163,6 +224,7 @@ mod tests {
             given_up: 1,
             last_error: None,
             last_sent: Some(Timestamp(7)),
+            last_given_up: vec![given_up(1, "refused")],
         };
         assert_eq!(outbox.state(), expected);
     }
@@ -176,6 +238,7 @@ mod tests {
             outbox.push(message(n));
         }
         assert_eq!((outbox.state().waiting, outbox.state().given_up), (WAITING_MAX, 1));
+        assert_eq!(outbox.state().last_given_up, [given_up(1, "60 messages waited, and a newer one came")]);
         outbox.done(Ok(()), now, Timestamp(0));
         assert_eq!(outbox.next(now), Wait::Send(message(2)), "the one on its way was not touched");
     }

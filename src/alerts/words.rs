@@ -1,5 +1,6 @@
 //! What is said: one message for all that begins and ends at about the same time.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -13,6 +14,11 @@ const NAMED_MAX: usize = 10;
 const LISTED_MAX: usize = 100;
 /// What stands in a template for the parts of a message.
 pub const TEMPLATE_WORDS: [&str; 6] = ["{{title}}", "{{text}}", "{{time}}", "{{state}}", "{{began}}", "{{ended}}"];
+
+/// Longest text in a filled template, in UTF-16 units: what Slack takes.
+const TEXT_UNITS_MAX: usize = 40_000;
+/// The same of `content` at the top of a template, which is Discord's form.
+const CONTENT_UNITS_MAX: usize = 2_000;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +129,8 @@ fn subject(alert: &Active) -> String {
     }
 }
 
-/// Fills the words of a JSON template with a message. Only texts are looked at, so that what is put in stays inside its text.
+/// Fills the words of a JSON template with a message. Only texts are looked at, so that what is put in stays inside its text. Texts
+/// that their receiver would refuse for their length are cut.
 ///
 /// # Errors
 /// The template is no JSON.
@@ -133,12 +140,32 @@ pub fn fill(template: &str, message: &Message) -> Result<Value, serde_json::Erro
     let (began, ended) = (message.began.to_string(), message.ended.to_string());
     let parts = [message.title.as_str(), &message.text, &time, message.state(), &began, &ended];
     fill_texts(&mut value, &parts);
+    if let Some(Value::String(content)) = value.get_mut("content") {
+        *content = cut(content, CONTENT_UNITS_MAX).into_owned();
+    }
     Ok(value)
+}
+
+/// A text of so many UTF-16 units at most: nobody who has such a limit counts more of them. What is cut ends in `…`.
+pub(super) fn cut(text: &str, units_max: usize) -> Cow<'_, str> {
+    if text.encode_utf16().count() <= units_max {
+        return text.into();
+    }
+    let mut left = units_max.saturating_sub(1);
+    let fits = |character: &char| match left.checked_sub(character.len_utf16()) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    };
+    let kept: String = text.chars().take_while(fits).collect();
+    (kept + "…").into()
 }
 
 fn fill_texts(value: &mut Value, parts: &[&str; TEMPLATE_WORDS.len()]) {
     match value {
-        Value::String(text) => *text = replace_words(text, parts),
+        Value::String(text) => *text = cut(&replace_words(text, parts), TEXT_UNITS_MAX).into_owned(),
         Value::Array(values) => values.iter_mut().for_each(|value| fill_texts(value, parts)),
         Value::Object(members) => members.values_mut().for_each(|value| fill_texts(value, parts)),
         _ => {}
@@ -201,6 +228,21 @@ mod tests {
         assert!(lines[0].starts_with("500 masters offline: m00, m01,") && lines[0].ends_with("and 490 more"), "{}", lines[0]);
         assert_eq!(message.title, "500 began, 1 over");
         assert!(message.document()["alerts"].as_array().unwrap().len() == LISTED_MAX && message.text.len() < 500);
+    }
+
+    #[test]
+    fn texts_are_cut_to_what_their_receiver_takes_and_never_inside_a_character() {
+        assert_eq!(cut("four", 4), "four");
+        assert_eq!(cut("fives", 4), "fiv…");
+        assert_eq!(cut("東京大阪", 3), "東京…");
+        // Each is two units, of which half is no character.
+        assert_eq!(cut("🎉🎉🎉", 4), "🎉…");
+        assert_eq!(cut("ab", 0), "…");
+        let mut message = Message::test(Timestamp(0));
+        message.text = "🎉".repeat(50_000);
+        let filled = fill(r#"{"content": "{{text}}", "text": "{{text}}", "inside": {"content": "{{text}}"}}"#, &message).unwrap();
+        let units = |value: &Value| value.as_str().unwrap().encode_utf16().count();
+        assert_eq!([&filled["content"], &filled["text"], &filled["inside"]["content"]].map(units), [1_999, 39_999, 39_999]);
     }
 
     #[test]

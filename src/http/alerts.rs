@@ -3,13 +3,13 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::document::{AlertDocument, Alerts, AlertsTested, ChannelDocument, ChannelTested};
+use super::document::{AlertDocument, Alerts, AlertsTested, ChannelDocument, ChannelTested, GivenUpDocument};
 use super::etag;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::routes::{Answer, resource};
 use crate::actors::alerts::AlertsState;
-use crate::alerts::{Active, Channel, ChannelState};
+use crate::alerts::{Active, Channel, ChannelState, GivenUp};
 use crate::clock::Timestamp;
 
 pub(super) fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
@@ -47,7 +47,14 @@ impl From<&(Channel, ChannelState)> for ChannelDocument {
             given_up: state.given_up,
             last_error: state.last_error.clone(),
             last_sent: state.last_sent.as_ref().map(Timestamp::to_string),
+            last_given_up: state.last_given_up.iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<&GivenUp> for GivenUpDocument {
+    fn from(GivenUp { time, title, reason }: &GivenUp) -> Self {
+        Self { time: time.to_string(), title: title.clone(), reason: reason.clone() }
     }
 }
 

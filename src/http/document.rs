@@ -438,12 +438,25 @@ pub struct ChannelDocument {
     pub sent: u64,
     /// Tries that failed.
     pub failures: u64,
-    /// Messages that were given up after many tries, or for newer ones.
+    /// Messages that were given up: refused for good, after many tries, or for newer ones.
     pub given_up: u64,
     /// Why the last try failed; `null` after one that did not.
     pub last_error: Option<String>,
     /// When the last message was taken; RFC 3339.
     pub last_sent: Option<String>,
+    /// What was given up last, the newest first; five at most.
+    pub last_given_up: Vec<GivenUpDocument>,
+}
+
+/// A message that nobody was told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GivenUpDocument {
+    /// When it was given up; RFC 3339.
+    pub time: String,
+    /// Its first line.
+    pub title: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// `POST /api/v1/alerts/test`.

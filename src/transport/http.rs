@@ -17,6 +17,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, Connection};
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue, LOCATION, USER_AGENT};
+use hyper::http::response::Parts;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
@@ -126,8 +127,8 @@ pub(super) async fn ask(
     Ok(Answer { response, body, certificate })
 }
 
-/// Posts a JSON body and gives the status of the answer.
-pub(super) async fn post(io: Io, place: &MasterUrl, path: &str, body: Bytes) -> Result<u16, TransportError> {
+/// Posts a JSON body and gives the head of the answer.
+pub(super) async fn post(io: Io, place: &MasterUrl, path: &str, body: Bytes) -> Result<Parts, TransportError> {
     let request = Request::post(path)
         .header(HOST, place.authority())
         .header(CONTENT_TYPE, "application/json")
@@ -136,7 +137,7 @@ pub(super) async fn post(io: Io, place: &MasterUrl, path: &str, body: Bytes) -> 
         .map_err(|_| TransportError::NotAMaster { detail: "the path cannot be asked for".to_owned() })?;
     let limit = Limit { phase: "the response head", seconds: HEAD_SECS };
     let (response, _) = limit.over(exchange(io, request)).await?;
-    Ok(response.status().as_u16())
+    Ok(response.into_parts().0)
 }
 
 impl Answer {

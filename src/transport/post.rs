@@ -1,8 +1,12 @@
 //! Sends a JSON body to somebody who is no master: a webhook, Telegram. The address may hold a secret, so it is not shown.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::RETRY_AFTER;
+use hyper::http::response::Parts;
 use url::Url;
 
 use super::http::{self, HttpTransport, Io, Limit};
@@ -45,18 +49,65 @@ impl PostTarget {
     }
 }
 
+/// Why a body was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct PostError {
+    /// For people; holds nothing of the address.
+    pub reason: String,
+    /// Whether the same body will be refused again.
+    pub is_permanent: bool,
+    /// How long the other side wants to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl PostError {
+    /// Something that may go away by itself.
+    #[must_use]
+    pub fn passing(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_permanent: false, retry_after: None }
+    }
+
+    /// Something that a person must mend.
+    #[must_use]
+    pub fn permanent(reason: impl Into<String>) -> Self {
+        Self { is_permanent: true, ..Self::passing(reason) }
+    }
+
+    /// What an answer without success means.
+    fn of(answer: &Parts) -> Self {
+        let status = answer.status;
+        let advice = match status {
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
+                ": the body or the receiver that it names is not accepted; check the template, or the chat"
+            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ": it does not accept the token or the secret in the URL",
+            StatusCode::NOT_FOUND | StatusCode::GONE => ": there is nobody at that address; check the URL or the token",
+            StatusCode::PAYLOAD_TOO_LARGE => ": the message is too long for it",
+            status if status.is_redirection() => ": it is somewhere else; set the URL that it leads to",
+            _ => "",
+        };
+        // A date instead of seconds would need a clock that agrees with theirs.
+        let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let is_permanent =
+            status.is_client_error() && !matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        let reason = format!("it answered {}{advice}", status.as_u16());
+        Self { reason, is_permanent, retry_after: seconds.map(Duration::from_secs) }
+    }
+}
+
 impl HttpTransport {
     /// Posts a JSON body; a status of 2xx is success. Redirects are not followed.
     ///
     /// # Errors
-    /// For people; holds nothing of the address.
-    pub async fn post(&self, target: &PostTarget, body: Bytes) -> Result<(), String> {
+    /// [`PostError`].
+    pub async fn post(&self, target: &PostTarget, body: Bytes) -> Result<(), PostError> {
         let limit = Limit { phase: "the answer", seconds: POST_SECS };
-        let status = limit.over(self.posted(target, body)).await.map_err(|error| reason(&error))?;
-        if (200..300).contains(&status) { Ok(()) } else { Err(format!("it answered {status}")) }
+        let answer = limit.over(self.posted(target, body)).await.map_err(|error| PostError::passing(reason(&error)))?;
+        if answer.status.is_success() { Ok(()) } else { Err(PostError::of(&answer)) }
     }
 
-    async fn posted(&self, target: &PostTarget, body: Bytes) -> Result<u16, TransportError> {
+    async fn posted(&self, target: &PostTarget, body: Bytes) -> Result<Parts, TransportError> {
         let PostTarget { place, path } = target;
         let tcp = http::connect(place, &http::resolve(place).await?).await?;
         let target = Target { url: place.clone(), api_key: ApiKey::new(""), tls: TlsPolicy::Verify };
@@ -81,6 +132,25 @@ fn reason(error: &TransportError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn error(status: u16, retry_after: &str) -> PostError {
+        let answer = hyper::Response::builder().status(status).header(RETRY_AFTER, retry_after).body(()).unwrap();
+        PostError::of(&answer.into_parts().0)
+    }
+
+    #[test]
+    fn what_the_other_side_refuses_for_good_is_told_from_what_may_pass() {
+        for (status, permanent) in [(400, true), (401, true), (404, true), (410, true), (408, false), (429, false)] {
+            assert_eq!(error(status, "").is_permanent, permanent, "{status}");
+        }
+        for status in [302, 500, 502, 503] {
+            assert!(!error(status, "").is_permanent, "{status}");
+        }
+        assert_eq!(error(429, "30").retry_after, Some(Duration::from_secs(30)));
+        for other in ["", "-1", "Fri, 31 Dec 1999 23:59:59 GMT", "99999999999999999999999"] {
+            assert_eq!(error(429, other).retry_after, None, "{other}");
+        }
+    }
 
     #[test]
     fn an_address_keeps_its_query_and_is_not_shown() {

@@ -2,8 +2,9 @@
 import { h } from "./vendor/preact.mjs";
 import { api, get } from "./api.js";
 import { attempt } from "./dialogs.js";
+import { count } from "./format.js";
 import { t, word } from "./i18n.js";
-import { Card, Loaded, tags, toast, When } from "./ui.js";
+import { Card, Loaded, Name, tags, toast, When } from "./ui.js";
 
 const { button, div, li, p, span, ul } = tags;
 
@@ -22,7 +23,10 @@ function Channel({ channel }) {
     const name = word("channel", channel.channel);
     return li(null, span({ class: `dot ${channel.last_error ? "bad" : "good"}`, "aria-hidden": "true" }),
         div(null, name,
-            channel.last_error ? div({ class: "bad" }, channel.last_error) : channel.last_sent && div({ class: "muted" }, t("last_sent"), " ", h(When, { time: channel.last_sent }))));
+            channel.last_error ? div({ class: "bad" }, channel.last_error) : channel.last_sent && div({ class: "muted" }, t("last_sent"), " ", h(When, { time: channel.last_sent })),
+            channel.given_up > 0 && div({ class: "given-up" }, t("given_up", { n: count(channel.given_up) }),
+                ul(null, channel.last_given_up.map(({ time, title, reason }) => li({ key: time + title },
+                    h(When, { time }), ": ", h(Name, { text: title }), " – ", reason))))));
 }
 
 /** The card. */

@@ -272,6 +272,7 @@ export default {
     "test_failed": { "en": "{channel}: {error}", "zh": "{channel}：{error}" },
     "no_channels": { "en": "Nobody is told yet: set alerts.webhook_url, or alerts.telegram_token and alerts.telegram_chat.", "zh": "尚未配置通知：请设置 alerts.webhook_url，或 alerts.telegram_token 与 alerts.telegram_chat。" },
     "last_sent": { "en": "last message", "zh": "最近消息" },
+    "given_up": { "en": "messages given up: {n}; the last ones:", "zh": "已放弃的消息：{n} 条；最近几条：" },
     "channel.webhook": { "en": "Webhook", "zh": "Webhook" },
     "channel.telegram": { "en": "Telegram", "zh": "Telegram" },
     "switch": { "en": "Switch", "zh": "切换" },
