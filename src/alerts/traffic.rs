@@ -6,7 +6,7 @@ use futures_util::future::{FutureExt, LocalBoxFuture};
 use crate::blocking::Blocking;
 use crate::query::Scope;
 use crate::query::calendar::Periods;
-use crate::query::traffic::{self, By, Traffic, TrafficQuery};
+use crate::query::traffic::{self, By, PeriodName, Traffic, TrafficQuery};
 use crate::recorder::RecorderHandle;
 use crate::store::{DatabaseUrl, ReadConnection};
 
@@ -38,7 +38,10 @@ impl CycleTraffic for StoredTraffic {
         async move {
             for _ in 0..TRIES {
                 if let Some(traffic) = this.read().await? {
-                    let sum = |row: traffic::TrafficRow| Some((row.endpoint?, row.cycle.received.saturating_add(row.cycle.sent)));
+                    let sum = |row: traffic::TrafficRow| {
+                        let cycle = row.cycle?;
+                        Some((row.endpoint?, cycle.received.saturating_add(cycle.sent)))
+                    };
                     return Ok(traffic.rows.into_iter().filter_map(sum).collect());
                 }
             }
@@ -53,7 +56,7 @@ impl StoredTraffic {
         let Self { recorder, database, timezone, billing_start_day } = self.clone();
         let periods = Periods::at(recorder.frame.clock.wall(), timezone, billing_start_day);
         let waiting = recorder.waiting_history(Scope::Fleet).await;
-        let query = TrafficQuery { by: Some(By::Endpoint), endpoint: None };
+        let query = TrafficQuery { by: Some(By::Endpoint), endpoint: None, period: Some(PeriodName::Cycle) };
         let read = Blocking::Threads.run("traffic", move || {
             let mut reader = ReadConnection::open(&database).map_err(|error| error.to_string())?;
             traffic::answer(&mut reader, &query, &waiting, &periods, timezone).map_err(|error| error.to_string())

@@ -294,6 +294,9 @@ async fn traffic_has_a_row_for_each_and_periods_of_the_zone() {
     let row = |n: usize| (tunnels["rows"][n]["instance_id"].clone(), tunnels["rows"][n]["month"]["in"].clone());
     assert_eq!([row(0), row(1)], [(json!("aaaa0000"), json!(110)), (json!("bbbb0000"), json!(1))]);
     assert_eq!(sums("endpoint=tokyo").await["rows"][0]["cycle"]["in"], json!(111));
+    let today = sums("endpoint=tokyo&period=today").await;
+    assert_eq!((&today["rows"][0]["today"]["in"], today["rows"][0].get("month")), (&json!(111), None));
+    assert_eq!(ask(&fake, "GET", "/api/v1/traffic?period=week", None).await.0, 400);
 }
 
 #[actix_rt::test]

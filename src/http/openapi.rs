@@ -19,7 +19,7 @@ use super::{
     alerts, endpoints, events, flush, health, history, login, metrics, mode, page, probe, stats, stored, stream, tunnels,
 };
 use crate::query::export::Export;
-use crate::query::traffic::By;
+use crate::query::traffic::{By, PeriodName};
 
 /// What is described. A route that is missing here fails a test.
 #[derive(utoipa::OpenApi)]
@@ -59,8 +59,8 @@ use crate::query::traffic::By;
         login::log_out,
         openapi,
     ),
-    // The last two are named by parameters alone, of which utoipa does not make components by itself.
-    components(schemas(Problem, By, Export)),
+    // All but the first are named by parameters alone, of which utoipa does not make components by itself.
+    components(schemas(Problem, By, PeriodName, Export)),
     modifiers(&EveryRoute)
 )]
 struct Described;

@@ -105,12 +105,6 @@ impl Periods {
             cycle: range(cycle, next_cycle),
         }
     }
-
-    /// The start of the one that began first.
-    #[must_use]
-    pub fn earliest(&self) -> Timestamp {
-        self.today.from.min(self.month.from).min(self.cycle.from)
-    }
 }
 
 /// First days of the cycle that holds `today` and of the one after it.
@@ -208,6 +202,5 @@ mod tests {
         assert_eq!(periods.today, Range { from: at("2026-11-30T11:00:00Z"), until: at("2026-12-01T11:00:00Z") });
         assert_eq!(periods.month, Range { from: at("2026-11-30T11:00:00Z"), until: at("2026-12-31T11:00:00Z") });
         assert_eq!(periods.cycle, Range { from: at("2026-11-14T11:00:00Z"), until: at("2026-12-14T11:00:00Z") });
-        assert_eq!(periods.earliest(), at("2026-11-14T11:00:00Z"));
     }
 }

@@ -17,9 +17,9 @@ use crate::actors::buffer::WaitingHistory;
 use crate::clock::Timestamp;
 use crate::event::{Counters, EndpointId, InstanceId, TunnelKey};
 use crate::history::ladder::FLEET;
-use crate::store::{DayTraffic, ReadConnection, TunnelFilter};
+use crate::store::{DayTraffic, ReadConnection};
 
-/// `?by=fleet|endpoint|tunnel&endpoint=NAME`.
+/// `?by=fleet|endpoint|tunnel&endpoint=NAME&period=today|month|cycle`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -28,6 +28,20 @@ pub struct TrafficQuery {
     pub by: Option<By>,
     /// Only of this endpoint.
     pub endpoint: Option<String>,
+    /// Only this period: what the others need is not read. All three unless given.
+    pub period: Option<PeriodName>,
+}
+
+/// One of the periods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum PeriodName {
+    /// The day.
+    Today,
+    /// The calendar month.
+    Month,
+    /// The billing cycle.
+    Cycle,
 }
 
 /// What a row stands for.
@@ -93,12 +107,15 @@ pub struct TrafficRow {
     pub instance_id: Option<String>,
     /// The tunnel's alias; empty if it has none or is gone.
     pub alias: String,
-    /// Of the day.
-    pub today: Moved,
-    /// Of the month.
-    pub month: Moved,
-    /// Of the billing cycle.
-    pub cycle: Moved,
+    /// Of the day; left out where another `period` was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub today: Option<Moved>,
+    /// Of the month; likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub month: Option<Moved>,
+    /// Of the billing cycle; likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cycle: Option<Moved>,
 }
 
 /// Bytes, TCP and UDP, seen from the non-tunnel side.
@@ -154,16 +171,23 @@ pub fn answer(
             (None, Some(_)) => By::Endpoint,
             (by, _) => by.unwrap_or_default(),
         };
+        let wanted = |name: PeriodName| query.period.is_none_or(|only| only == name);
+        let [today, month, cycle] = [PeriodName::Today, PeriodName::Month, PeriodName::Cycle].map(wanted);
+        let asked = [periods.today, periods.month, periods.cycle].into_iter().zip([today, month, cycle]);
+        let asked: Vec<(usize, Range)> =
+            asked.enumerate().filter_map(|(place, (period, wanted))| wanted.then_some((place, period))).collect();
         let mut sums: BTreeMap<TunnelKey, [Moved; 3]> = BTreeMap::new();
         let mut add = |tunnel: TunnelKey, time: Timestamp, delta: Counters| {
-            let moved = sums.entry(tunnel).or_default();
-            for (moved, period) in moved.iter_mut().zip([periods.today, periods.month, periods.cycle]) {
-                if (period.from..period.until).contains(&time) {
-                    moved.add(delta);
-                }
+            let within = |(_, period): &&(usize, Range)| (period.from..period.until).contains(&time);
+            for (place, _) in asked.iter().filter(within) {
+                sums.entry(tunnel.clone()).or_default()[*place].add(delta);
             }
         };
-        for DayTraffic { tunnel, start, delta } in stored(reader, by, endpoint, periods.earliest())? {
+        let all = Range {
+            from: asked.iter().map(|(_, period)| period.from).min().unwrap_or_default(),
+            until: asked.iter().map(|(_, period)| period.until).max().unwrap_or_default(),
+        };
+        for DayTraffic { tunnel, start, delta } in stored(reader, by, endpoint, all)? {
             add(tunnel, start, delta);
         }
         let whole = |id: EndpointId| TunnelKey { endpoint: id, instance: InstanceId::default() };
@@ -180,14 +204,15 @@ pub fn answer(
         if by == By::Fleet {
             sums.entry(whole(FLEET)).or_default();
         }
-        let aliases = if by == By::Tunnel { aliases(reader, query.endpoint.clone())? } else { BTreeMap::new() };
-        let row = |(tunnel, [today, month, cycle]): (TunnelKey, [Moved; 3])| TrafficRow {
+        let mut aliases: BTreeMap<TunnelKey, String> =
+            if by == By::Tunnel { reader.aliases(endpoint)?.into_iter().collect() } else { BTreeMap::new() };
+        let row = |(tunnel, moved): (TunnelKey, [Moved; 3])| TrafficRow {
             endpoint: names.of(tunnel.endpoint).map(str::to_owned),
-            alias: aliases.get(&tunnel).cloned().unwrap_or_default(),
+            alias: aliases.remove(&tunnel).unwrap_or_default(),
             instance_id: (by == By::Tunnel).then(|| tunnel.instance.as_str().to_owned()),
-            today,
-            month,
-            cycle,
+            today: today.then_some(moved[0]),
+            month: month.then_some(moved[1]),
+            cycle: cycle.then_some(moved[2]),
         };
         let any = match by {
             By::Fleet => Scope::Fleet,
@@ -204,29 +229,14 @@ pub fn answer(
     })
 }
 
-fn stored(
-    reader: &mut ReadConnection,
-    by: By,
-    endpoint: Option<EndpointId>,
-    from: Timestamp,
-) -> Result<Vec<DayTraffic>, QueryError> {
+fn stored(reader: &mut ReadConnection, by: By, endpoint: Option<EndpointId>, days: Range) -> Result<Vec<DayTraffic>, QueryError> {
     Ok(match by {
-        By::Fleet => reader.fleet_days(from)?,
-        By::Tunnel => reader.tunnel_days(endpoint, from)?,
+        By::Fleet => reader.fleet_days(days)?,
+        By::Tunnel => reader.tunnel_days(endpoint, days)?,
         By::Endpoint => {
-            let mut days = reader.endpoint_days(from)?;
+            let mut days = reader.endpoint_days(days)?;
             days.retain(|day| endpoint.is_none_or(|id| id == day.tunnel.endpoint));
             days
         }
     })
-}
-
-fn aliases(reader: &mut ReadConnection, endpoint: Option<String>) -> Result<BTreeMap<TunnelKey, String>, QueryError> {
-    let ids: BTreeMap<String, EndpointId> = reader.endpoint_names()?.into_iter().map(|(id, name)| (name, id)).collect();
-    let tunnels = reader.tunnels(&TunnelFilter { endpoint, ..TunnelFilter::default() })?;
-    let alias = |tunnel: crate::store::TunnelRecord| {
-        let endpoint = *ids.get(&tunnel.endpoint)?;
-        Some((TunnelKey { endpoint, instance: tunnel.instance_id.as_str().into() }, tunnel.name))
-    };
-    Ok(tunnels.into_iter().filter_map(alias).collect())
 }

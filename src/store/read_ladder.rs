@@ -11,13 +11,14 @@ use super::connection::{Connection, on};
 use super::flushes::Kind;
 use super::ladder::{Row, Table};
 use super::read::ReadConnection;
-use super::schema::flushes;
+use super::schema::{flushes, tunnel_config};
 use crate::clock::Timestamp;
 use crate::event::{Counters, EndpointId, TunnelKey};
 use crate::history::figures::Totals;
 use crate::history::ladder::{FLEET, Level};
 use crate::id::EventId;
 use crate::query::Scope;
+use crate::query::range::Range;
 
 /// A stretch of a level as it is stored. Of a tunnel `tunnels` is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,45 +155,72 @@ impl ReadConnection {
         self.has_tunnel(tunnel)
     }
 
-    /// What the fleet moved, by day, since the day that begins at `from`.
+    /// What the fleet moved, by day, of the days that begin within a range.
     ///
     /// # Errors
     /// As above.
-    pub fn fleet_days(&mut self, from: Timestamp) -> Result<Vec<DayTraffic>, StoreError> {
+    pub fn fleet_days(&mut self, Range { from, until }: Range) -> Result<Vec<DayTraffic>, StoreError> {
         let sql = format!(
             "SELECT d.endpoint_id, '' AS instance_id, {DELTAS} FROM history_day_totals d \
-             WHERE d.endpoint_id = $1 AND d.record_time >= $2"
+             WHERE d.endpoint_id = $1 AND d.record_time >= $2 AND d.record_time < $3"
         );
-        let query = sql_query(sql).bind::<Integer, _>(FLEET.0).bind::<BigInt, _>(from.0);
+        let query = sql_query(sql).bind::<Integer, _>(FLEET.0).bind::<BigInt, _>(from.0).bind::<BigInt, _>(until.0);
         let rows = on!(&mut self.connection, c => query.load(c));
         self.days(rows)
     }
 
-    /// What each endpoint moved, by day, since the day that begins at `from`.
+    /// What each endpoint moved, by day, of the days that begin within a range.
     ///
     /// # Errors
     /// As above.
-    pub fn endpoint_days(&mut self, from: Timestamp) -> Result<Vec<DayTraffic>, StoreError> {
-        let sql =
-            format!("{ENDPOINT_DAYS}{DELTAS} FROM e JOIN history_day_totals d ON d.endpoint_id = e.id AND d.record_time >= $1");
-        let query = sql_query(sql).bind::<BigInt, _>(from.0);
+    pub fn endpoint_days(&mut self, Range { from, until }: Range) -> Result<Vec<DayTraffic>, StoreError> {
+        let sql = format!(
+            "{ENDPOINT_DAYS}{DELTAS} FROM e JOIN history_day_totals d ON d.endpoint_id = e.id \
+             AND d.record_time >= $1 AND d.record_time < $2"
+        );
+        let query = sql_query(sql).bind::<BigInt, _>(from.0).bind::<BigInt, _>(until.0);
         let rows = on!(&mut self.connection, c => query.load(c));
         self.days(rows)
     }
 
-    /// What each tunnel, or each of an endpoint, moved, by day, since the day that begins at `from`.
+    /// What each tunnel, or each of an endpoint, moved, by day, of the days that begin within a range.
     ///
     /// # Errors
     /// As above.
-    pub fn tunnel_days(&mut self, endpoint: Option<EndpointId>, from: Timestamp) -> Result<Vec<DayTraffic>, StoreError> {
+    pub fn tunnel_days(
+        &mut self,
+        endpoint: Option<EndpointId>,
+        Range { from, until }: Range,
+    ) -> Result<Vec<DayTraffic>, StoreError> {
         let sql = format!(
             "{TUNNEL_DAYS}{DELTAS} FROM t JOIN history_days d ON d.endpoint_id = t.e AND d.instance_id = t.i \
-             AND d.record_time >= $3"
+             AND d.record_time >= $3 AND d.record_time < $4"
         );
         let (first, last) = endpoint.map_or((0, i32::MAX), |endpoint| (endpoint.0, endpoint.0));
-        let query = sql_query(sql).bind::<Integer, _>(first).bind::<Integer, _>(last).bind::<BigInt, _>(from.0);
+        let query = sql_query(sql).bind::<Integer, _>(first).bind::<Integer, _>(last);
+        let query = query.bind::<BigInt, _>(from.0).bind::<BigInt, _>(until.0);
         let rows = on!(&mut self.connection, c => query.load(c));
         self.days(rows)
+    }
+
+    /// The aliases of tunnels, of one endpoint or of all; empty where a tunnel has none.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn aliases(&mut self, endpoint: Option<EndpointId>) -> Result<Vec<(TunnelKey, String)>, StoreError> {
+        use tunnel_config as t;
+        let rows: Vec<(i32, String, String)> = on!(&mut self.connection, c => {
+            let mut query = t::table.select((t::endpoint_id, t::instance_id, t::name)).into_boxed();
+            if let Some(endpoint) = endpoint {
+                query = query.filter(t::endpoint_id.eq(endpoint.0));
+            }
+            query.load(c)
+        })
+        .map_err(|error| self.failed(&error))?;
+        let named = |(endpoint, instance, name): (i32, String, String)| {
+            (TunnelKey { endpoint: EndpointId(endpoint), instance: instance.as_str().into() }, name)
+        };
+        Ok(rows.into_iter().map(named).collect())
     }
 
     fn days(&self, rows: QueryResult<Vec<DayRow>>) -> Result<Vec<DayTraffic>, StoreError> {

@@ -12,7 +12,7 @@ use tidegate::query::export::{self, Export, ExportQuery};
 use tidegate::query::heard::Live;
 use tidegate::query::history::{self, HistoryQuery, HistoryQuestion};
 use tidegate::query::range::Range;
-use tidegate::query::traffic::{self, By, TrafficQuery};
+use tidegate::query::traffic::{self, By, Moved, PeriodName, TrafficQuery};
 use tidegate::query::{Names, Scope};
 use tidegate::store::{EventFilter, HistoryRow, LiveChanges, ReadConnection, Store, received_at};
 
@@ -280,11 +280,12 @@ pub fn traffic_is_summed_by_day_month_and_cycle(database: &TestDatabase) {
     let periods =
         Periods { cycle: Range { from: at(-39 * 86_400 - 43_200), until: at(86_400) }, ..Periods::at(at(0), Tz::UTC, 1) };
     let mut rows = |by, endpoint: Option<&str>, waiting: &WaitingHistory| -> Vec<String> {
-        let query = TrafficQuery { by, endpoint: endpoint.map(str::to_owned) };
+        let query = TrafficQuery { by, endpoint: endpoint.map(str::to_owned), period: None };
         let answer = traffic::answer(&mut reader, &query, waiting, &periods, Tz::UTC).unwrap().unwrap();
         let row = |row: traffic::TrafficRow| {
             let name = format!("{} {}", row.endpoint.unwrap_or_default(), row.instance_id.unwrap_or_default());
-            format!("{}: {} {} {}", name.trim(), row.today.received, row.month.received, row.cycle.sent)
+            let [today, month, cycle] = [row.today, row.month, row.cycle].map(|moved| moved.expect("all three are told"));
+            format!("{}: {} {} {}", name.trim(), today.received, month.received, cycle.sent)
         };
         answer.rows.into_iter().map(row).collect()
     };
@@ -299,6 +300,22 @@ pub fn traffic_is_summed_by_day_month_and_cycle(database: &TestDatabase) {
     assert_eq!(rows(None, None, &more), [": 16 24 42"]);
     assert_eq!(rows(Some(By::Tunnel), Some("tokyo"), &more), [tunnels[0], tunnels[1], "tokyo aaaa0003: 4 4 6"]);
     assert_eq!(rows(Some(By::Endpoint), Some("paris"), &more), ["paris: 8 8 12"]);
+    // One period alone: the same figures, and no row for what moved nothing in it.
+    let mut one = |by, period| -> Vec<String> {
+        let query = TrafficQuery { by: Some(by), endpoint: None, period: Some(period) };
+        let answer = traffic::answer(&mut reader, &query, &more, &periods, Tz::UTC).unwrap().unwrap();
+        let figure = |moved: Option<Moved>| moved.map_or("-".to_owned(), |moved| moved.received.to_string());
+        let row = |row: traffic::TrafficRow| {
+            let name = format!("{} {}", row.endpoint.unwrap_or_default(), row.instance_id.unwrap_or_default());
+            format!("{}: {} {} {}", name.trim(), figure(row.today), figure(row.month), figure(row.cycle))
+        };
+        answer.rows.into_iter().map(row).collect()
+    };
+    assert_eq!(one(By::Fleet, PeriodName::Today), [": 16 - -"]);
+    assert_eq!(one(By::Endpoint, PeriodName::Cycle), ["tokyo: - - 20", "paris: - - 8"]);
+    let today = ["tokyo aaaa0001: 4 - -", "tokyo aaaa0003: 4 - -", "paris aaaa0001: 8 - -"];
+    assert_eq!(one(By::Tunnel, PeriodName::Today), today);
+    assert_eq!(one(By::Tunnel, PeriodName::Month)[1], "tokyo aaaa0002: - 4 -");
 }
 
 pub fn an_export_pages_through_everything_once(database: &TestDatabase) {
