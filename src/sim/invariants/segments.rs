@@ -26,9 +26,18 @@ pub struct Segments {
     /// Batches of history that are written and not stored, by segment.
     history: BTreeMap<Arc<str>, Batch>,
     /// The last record of each event segment that moved a counter.
-    counted: BTreeMap<Arc<str>, EventId>,
+    counted: BTreeMap<Arc<str>, Counted>,
     /// Through which record history is safe.
     safe: EventId,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    last: EventId,
+    /// Synced since.
+    synced: bool,
+    /// A sync of its segment failed, and no later one brings back what that one dropped.
+    sync_failed: bool,
 }
 
 #[derive(Debug)]
@@ -57,7 +66,8 @@ impl Invariant for Segments {
             Seen::Written { file, records, answer: Answer::Acknowledged(()), .. } => {
                 let counts = |record: &&Record| matches!(record, Record::Event(event) if event.sample.is_some());
                 if let Some(last) = records.iter().rfind(counts) {
-                    self.counted.insert(Arc::clone(file), last.id());
+                    let counted = self.counted.entry(Arc::clone(file)).or_default();
+                    (counted.last, counted.synced) = (last.id(), false);
                 }
                 Ok(0)
             }
@@ -76,8 +86,12 @@ impl Invariant for Segments {
                 }
                 Ok(0)
             }
-            Seen::Synced { file, ok: true } => {
-                if let Some(batch) = self.history.get_mut(file) {
+            Seen::Synced { file, ok } => {
+                if let Some(counted) = self.counted.get_mut(file) {
+                    counted.sync_failed |= !ok;
+                    counted.synced = !counted.sync_failed;
+                }
+                if let Some(batch) = self.history.get_mut(file).filter(|_| *ok) {
                     batch.synced = true;
                     self.safe = self.safe.max(batch.through);
                 }
@@ -86,6 +100,7 @@ impl Invariant for Segments {
             // What was not synced may be gone from its segment; the windows come back from the events.
             Seen::Ended(Ended::PowerLost) => {
                 self.history.retain(|file, batch| batch.synced && oracle.is_linked(file));
+                self.counted.retain(|file, counted| counted.synced && oracle.is_linked(file));
                 Ok(0)
             }
             Seen::Removed { file } => {
@@ -96,11 +111,9 @@ impl Invariant for Segments {
                 if let Some(Batch { id, .. }) = self.history.remove(file) {
                     return Err(format!("{file} was removed while the history batch {id} was not stored"));
                 }
-                if let Some(counted) = self.counted.remove(file).filter(|counted| *counted > self.safe) {
+                if let Some(Counted { last, .. }) = self.counted.remove(file).filter(|counted| counted.last > self.safe) {
                     let safe = self.safe;
-                    return Err(format!(
-                        "{file} was removed while history was safe through {safe} and not through its {counted}"
-                    ));
+                    return Err(format!("{file} was removed while history was safe through {safe} and not through its {last}"));
                 }
                 Ok(1)
             }
@@ -149,6 +162,20 @@ mod tests {
         history.written("1.events", &[update(1, 1)]).batch(&[update(1, 1)], false, committed(1, 0));
         history.see(history_stored(1)).see(removed());
         history.is_good();
+    }
+
+    /// Found by seed 50003: what a torn write left of a segment went with the batch that reached the rest of it.
+    #[test]
+    fn history_of_what_power_took_holds_no_segment() {
+        for synced in [false, true] {
+            let mut history = History::of(Segments::new(&terms()));
+            history.written("1.events", &[update(1, 1)]);
+            if synced {
+                history.see(Seen::Synced { file: "1.events".into(), ok: true });
+            }
+            history.see(Seen::Ended(Ended::PowerLost)).batch(&[update(1, 1)], false, committed(1, 0)).see(removed());
+            if synced { history.is_bad("history was safe through 0") } else { history.is_good() }
+        }
     }
 
     #[test]
