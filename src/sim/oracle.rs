@@ -180,6 +180,7 @@ impl Oracle {
                 self.fold_batch(&batch.records, *answer);
                 for record in batch.records.iter() {
                     let id = record.id();
+                    self.fold_gap_in_memory(at, record);
                     match answer {
                         Answer::Acknowledged(_) => {
                             self.pending.remove(&id);
@@ -274,6 +275,14 @@ impl Oracle {
         }
     }
 
+    /// A gap for which the journal had no room waits in memory, and no write showed it if not even its segment could be begun.
+    fn fold_gap_in_memory(&mut self, at: Duration, record: &Record) {
+        let id = record.id();
+        if matches!(record, Record::Gap(_)) && !self.pending.contains_key(&id) && !self.stored.contains(id) {
+            self.fold_written(at, &Arc::from("memory"), std::slice::from_ref(record), Answer::Unknown);
+        }
+    }
+
     fn fold_batch<T>(&mut self, records: &[Record], answer: Answer<T>) {
         let received = records.iter().map(Record::received_at);
         let Some(received) = received.clone().min().zip(received.max()).filter(|_| !matches!(answer, Answer::Refused)) else {
@@ -349,6 +358,12 @@ impl Oracle {
     #[must_use]
     pub fn faulty(&self, name: &str) -> bool {
         self.faults.get(name).is_some_and(|(on, _)| *on)
+    }
+
+    /// Whether the disk failed in the life of the present recorder: gaps may wait in memory that no write has shown.
+    #[must_use]
+    pub fn may_hold_unseen(&self, record: &Record, at: Duration) -> bool {
+        matches!(record, Record::Gap(_)) && self.without_fault_for("disk", at) < self.alive_for(at)
     }
 
     /// Whether any fault with one of these beginnings goes on.
