@@ -118,7 +118,10 @@ impl std::str::FromStr for MasterUrl {
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let invalid = |why: &str| EndpointError::Url { why: why.to_owned() };
-        let url = url::Url::parse(text.trim()).map_err(|error| invalid(&error.to_string()))?;
+        let url = url::Url::parse(text.trim()).map_err(|error| match error {
+            url::ParseError::RelativeUrlWithoutBase => invalid("it does not begin with http:// or https://"),
+            error => invalid(&error.to_string()),
+        })?;
         let https = match url.scheme() {
             "http" => false,
             "https" => true,
@@ -263,6 +266,15 @@ mod tests {
             assert_eq!(url.to_string(), shown);
         }
         assert_eq!("http://h".parse::<MasterUrl>().unwrap().path("/events"), "/api/v1/events");
+    }
+
+    #[test]
+    fn what_is_no_url_is_told_what_one_looks_like() {
+        for text in ["127.0.0.1:2", "10.0.0.5", "localhost:9090", ""] {
+            let error = text.parse::<MasterUrl>().unwrap_err().to_string();
+            assert!(error.contains("http://10.0.0.5:9090/api") && error.contains("https"), "{text}: {error}");
+            assert!(!error.contains("base"), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -88,6 +88,9 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// Names of the kinds that masters are known to send.
+    pub const NAMES: [&str; 6] = ["initial", "create", "update", "delete", "shutdown", "log"];
+
     /// The name on the wire and in `endpoint_sse.event_type`.
     #[must_use]
     pub fn as_str(&self) -> &str {

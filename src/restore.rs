@@ -45,6 +45,14 @@ pub fn suffix(now: Timestamp) -> String {
     now.to_utc().format(".before-restore-%Y%m%dT%H%M%SZ").to_string()
 }
 
+/// The suffix with which none of these has a file beside it yet: a second restore within a second gets a number.
+fn free_suffix(now: Timestamp, paths: &[&Path]) -> String {
+    let first = suffix(now);
+    let numbered = (2_u64..).map(|nth| format!("{first}-{nth}"));
+    let is_free = |suffix: &String| paths.iter().all(|path| !beside(path, suffix).exists());
+    std::iter::once(first.clone()).chain(numbered).find(is_free).unwrap_or(first)
+}
+
 /// Makes the backup `file` the database at `database`; see [`store::restore`].
 ///
 /// # Errors
@@ -56,7 +64,7 @@ pub fn run(
     force: bool,
     now: Timestamp,
 ) -> Result<(Restored, Option<JournalFate>), RestoreError> {
-    let suffix = suffix(now);
+    let suffix = free_suffix(now, &[database, journal]);
     let held = Held::read(journal).map_err(|error| RestoreError::Journal(error, journal.to_owned()))?;
     let mut fate = None;
     let restored = store::restore(file, database, force, &suffix, |lineage| {
@@ -134,6 +142,20 @@ mod tests {
         assert!(of(&[1], &[(1, 10)], &[]), "the database is lost");
         assert!(!of(&[1, 2], &[(1, 10)], &[(1, 10), (2, 20)]), "an endpoint that was added since");
         assert!(!of(&[1], &[(1, 10)], &[(1, 11)]), "another database's endpoint of that number");
+    }
+
+    #[test]
+    fn a_second_restore_within_a_second_keeps_aside_under_another_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let (database, journal) = (directory.path().join("t.db"), directory.path().join("t.db.journal"));
+        let free = || free_suffix(Timestamp(0), &[&database, &journal]);
+        let first = free();
+        assert_eq!(first, suffix(Timestamp(0)));
+        fs::write(beside(&database, &first), "").unwrap();
+        let second = free();
+        assert_eq!(second, format!("{first}-2"));
+        fs::create_dir(beside(&journal, &second)).unwrap();
+        assert_eq!(free(), format!("{first}-3"));
     }
 
     #[test]

@@ -150,6 +150,11 @@ fn what_is_no_backup_is_not_restored_and_changes_nothing() {
     assert!(matches!(output.status.code(), Some(1 | 4)), "{}", text(&output));
 
     assert!(run(&setup, 2, &["restore", &path(&setup, "nowhere.db")]).contains("there is no file"));
+    let text_file = path(&setup, "notes.txt");
+    std::fs::write(&text_file, "not a database").unwrap();
+    assert!(run(&setup, 4, &["restore", &text_file, "--force"]).contains("notes.txt is no backup"));
+    let told = run(&setup, 2, &["backup", &path(&setup, "nowhere/x.db")]);
+    assert!(told.contains("there is no directory") && !told.contains(".partial"), "{told}");
     assert_eq!(content(&setup.database_path()), before);
     assert!(!files(&setup).iter().any(|name| name.contains("restor")), "{:?}", files(&setup));
 }

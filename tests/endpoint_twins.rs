@@ -1,4 +1,5 @@
-//! A master is followed once, also where it cannot be asked who it is: the real binary.
+//! What is asked for twice is done once: a master is followed once, also where it cannot be asked who it is, and paused once. The
+//! real binary.
 
 #[path = "common/recorder.rs"]
 mod recorder;
@@ -30,4 +31,20 @@ fn an_address_is_not_followed_under_two_names_with_a_recorder_and_without_one() 
     assert!(error.contains("followed already, as endpoint `tokyo`"), "{error}");
     let (_, error) = add(&setup, "tokyo", NOWHERE);
     assert!(error.contains("there is an endpoint `tokyo` already"), "{error}");
+}
+
+#[test]
+fn who_pauses_twice_is_told_once_and_the_time_stays_that_of_the_first() {
+    let setup = Setup::sqlite();
+    let recorder = setup.start_and_wait();
+    assert_eq!(add(&setup, "tokyo", NOWHERE).0, Some(0));
+    let pause = || {
+        let output = setup.ask(&["endpoint", "pause", "tokyo", "--json"]);
+        assert_eq!(output.status.code(), Some(0));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("a document")["since"].clone()
+    };
+    let first = pause();
+    assert_eq!(pause(), first);
+    recorder.stop_well();
+    assert_eq!(setup.log().matches("endpoint tokyo: paused").count(), 1, "{}", setup.log());
 }

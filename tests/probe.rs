@@ -29,7 +29,7 @@ fn master() -> MasterServer {
 }
 
 async fn steps(target: &Target) -> Vec<Step> {
-    let steps = probe(&HttpTransport::new(), target, &SystemClock).await;
+    let steps = probe(&HttpTransport::new(), target, None, &SystemClock).await;
     let shown = format!("{steps:?}");
     assert!(!shown.contains(target.api_key.reveal()), "a probe shows the key: {shown}");
     steps
@@ -73,6 +73,7 @@ async fn the_first_step_that_fails_is_the_last_and_says_what_to_do() {
         assert_eq!(names(&steps), expected, "{url}: {steps:#?}");
         let last = steps.last().unwrap();
         assert!(last.advice.contains(advice) && !last.detail.is_empty(), "{url}: {last:?}");
+        assert!(!last.advice.contains("NAME"), "an address has no name: {last:?}");
     }
 }
 
@@ -137,6 +138,10 @@ async fn the_certificate_is_shown_whether_it_is_accepted_or_not() {
         assert!(shown && !step.detail.contains('\u{1b}'), "{step:?}");
     }
     assert!(refused[2].advice.contains("--tls pin"), "{refused:?}");
+    let pinned = target(TlsPolicy::Pin(Some("ab".repeat(32).parse().unwrap())));
+    assert!(!steps(&pinned).await[2].advice.contains("NAME"), "an address has no name");
+    let named = probe(&HttpTransport::new(), &pinned, Some("tokyo"), &SystemClock).await;
+    assert!(named[2].advice.contains("`tidegate endpoint trust tokyo`"), "{named:?}");
 }
 
 #[test]

@@ -124,9 +124,9 @@ fn show(report: &Report) {
 impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
         let code = match &error {
-            BackupError::Exists(_) | BackupError::File { .. } => ExitCode::Usage,
+            BackupError::Exists(_) | BackupError::NoDirectory(_) | BackupError::File { .. } => ExitCode::Usage,
             BackupError::Damaged(_) => ExitCode::Failed,
-            BackupError::Store(_) => ExitCode::Database,
+            BackupError::NotABackup(_) | BackupError::Store(_) => ExitCode::Database,
         };
         Self { code, message: error.to_string() }
     }

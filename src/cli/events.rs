@@ -6,6 +6,7 @@ use super::output::{self, plain};
 use super::place::Place;
 use super::question::Question;
 use crate::config::Config;
+use crate::event::EventKind;
 use crate::query::events::{EventDocument, EventQuery, Events as Document, LIMIT_MAX};
 
 #[derive(Debug, clap::Args)]
@@ -59,6 +60,9 @@ impl Events {
         };
         place.mention_journal();
         let document = output::patiently("looking for events", collect(&place, first, self.limit)).await?;
+        if let Some(failure) = self.kind.as_deref().and_then(|kind| unknown_kind(kind, document.events.is_empty())) {
+            return Err(failure);
+        }
         if self.output.json {
             output::json(&document);
         } else {
@@ -69,6 +73,16 @@ impl Events {
         }
         Ok(ExitCode::Done)
     }
+}
+
+/// A kind that is none and was not found. A newer master's kind that this version does not know is found by its name.
+fn unknown_kind(kind: &str, is_nothing_found: bool) -> Option<Failure> {
+    let is_unknown = !EventKind::NAMES.contains(&kind);
+    let failure = || {
+        let known = EventKind::NAMES.join(", ");
+        Failure::usage(format!("there is no kind `{}`, and no event of it; kinds are {known}", plain(kind)))
+    };
+    (is_unknown && is_nothing_found).then(failure)
 }
 
 /// Asks for page after page until there are enough.
@@ -139,6 +153,16 @@ fn without_colours(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kind_that_is_none_and_was_not_found_is_an_error_that_names_the_kinds() {
+        let failure = unknown_kind("nope", true).unwrap();
+        assert!(failure.message.contains("`nope`") && failure.message.contains("delete, shutdown, log"), "{}", failure.message);
+        assert!(unknown_kind("nope", false).is_none(), "a newer master sent some");
+        for kind in EventKind::NAMES {
+            assert!(unknown_kind(kind, true).is_none() && !matches!(EventKind::from(kind), EventKind::Other(_)), "{kind}");
+        }
+    }
 
     #[test]
     fn colours_of_a_log_line_are_left_out_and_other_controls_are_not_hidden() {

@@ -12,7 +12,7 @@ use super::place::Place;
 use crate::actors::realtime::Switch;
 use crate::config::{Config, Origin, Tuning};
 use crate::modes::StorageMode;
-use crate::modes::report::{ComparisonReport, ModeCost, ModeReport};
+use crate::modes::report::{ComparisonReport, ModeCost, ModeReport, Verdict};
 use crate::sim::compare::{self, Compared, PROMISED_PCT};
 
 /// Keys that say where the recorder is and not how it works; `--set` means the command with them.
@@ -188,8 +188,8 @@ fn to_change(set: &[String]) -> Result<BTreeMap<String, String>, Failure> {
         } else if name == StorageMode::KEY {
             return Err(Failure::usage(format!("say `tidegate mode {value}` to change {name}")));
         } else if !FOR_THE_COMMAND.contains(&name) {
-            let can = Tuning::KEYS.join(", ");
-            return Err(Failure::usage(format!("`{name}` cannot change while the recorder runs; what can is {can}")));
+            // It is none, or one that only a start reads.
+            Tuning::default().with(name, value, &Origin::Flag("--set")).map_err(|error| Failure::usage(error.to_string()))?;
         }
     }
     Ok(change)
@@ -219,10 +219,20 @@ fn show(report: &ModeReport) {
             since.as_deref().unwrap_or("its first start")
         ));
     }
-    let verdict = &report.safe_to_switch;
-    output::print(&format!("\nSafe to switch to batched: {}", if verdict.safe { "yes" } else { "no" }));
-    for reason in &verdict.reasons {
+    let Verdict { safe, reasons } = &report.safe_to_switch;
+    output::print(&format!("\n{}", verdict(&report.mode, *safe)));
+    for reason in reasons {
         output::print(&format!("  - {}", plain(reason)));
+    }
+}
+
+/// What the verdict means where that mode is in force.
+fn verdict(mode: &str, safe: bool) -> &'static str {
+    match (mode == StorageMode::Batched.as_str(), safe) {
+        (false, true) => "Safe to switch to batched: yes",
+        (false, false) => "Safe to switch to batched: no",
+        (true, true) => "Batched is in force, and all that was compared speaks for it.",
+        (true, false) => "Batched is in force; there is nothing to switch to. What a switch would be asked to wait for:",
     }
 }
 
@@ -264,6 +274,7 @@ mod tests {
     fn set_changes_what_may_change_and_finds_the_recorder_with_the_rest() {
         assert_eq!(keys(&["storage.batch_size=7", "http.listen=127.0.0.1:1", "log=warn"]).unwrap(), ["storage.batch_size"]);
         assert!(keys(&["retention.events=1h"]).unwrap_err().contains("cannot change while the recorder runs"));
+        assert!(keys(&["storage.batchsize=7"]).unwrap_err().contains("did you mean `storage.batch_size`?"));
         assert!(keys(&["storage.mode=dual"]).unwrap_err().contains("tidegate mode dual"));
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
 ))]
 async fn probe_url(body: web::Json<ProbeRequest>) -> Answer {
     let target = body.into_inner().check();
-    answer(target.map_err(|reason| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, reason))?).await
+    answer(target.map_err(|reason| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, reason))?, None).await
 }
 
 /// Tries an endpoint with its key and its policy. What fails is in the answer, whose status is 200.
@@ -46,14 +46,14 @@ async fn probe_endpoint<R: RecorderApi>(recorder: web::Data<R>, name: web::Path<
     let views = recorder.endpoints().await?;
     let view = views.into_iter().find(|view| view.endpoint.name == *name);
     let endpoint = view.ok_or_else(|| ChangeError::NotFound(name.into_inner()))?.endpoint;
-    answer(Target { url: endpoint.url, api_key: endpoint.api_key, tls: endpoint.tls }).await
+    answer(Target { url: endpoint.url, api_key: endpoint.api_key, tls: endpoint.tls }, Some(&endpoint.name)).await
 }
 
-async fn answer(target: Target) -> Answer {
+async fn answer(target: Target, name: Option<&str>) -> Answer {
     let Ok(_turn) = UNDER_WAY.try_acquire() else {
         let detail = "as many probes as are allowed are under way; try again when one is done";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     };
-    let steps = probe(&HttpTransport::new(), &target, &SystemClock).await;
+    let steps = probe(&HttpTransport::new(), &target, name, &SystemClock).await;
     Ok(HttpResponse::Ok().json(Probed::from(&*steps)))
 }

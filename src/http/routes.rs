@@ -16,6 +16,8 @@ use crate::clock::SharedClock;
 
 /// Longest body of a request. An endpoint's definition has well under a kilobyte.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
+/// Longest part of a query that is repeated in an error, in characters.
+const QUOTED_CHARS_MAX: usize = 200;
 
 /// What a route answers.
 pub(super) type Answer = Result<HttpResponse, Problem>;
@@ -25,7 +27,9 @@ pub fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
     config
         .app_data(web::JsonConfig::default().limit(BODY_BYTES_MAX).error_handler(|error, _| json_problem(&error).into()))
         .app_data(web::PayloadConfig::default().limit(BODY_BYTES_MAX))
-        .app_data(web::QueryConfig::default().error_handler(|error, _| query_problem(&error).into()))
+        .app_data(
+            web::QueryConfig::default().error_handler(|error, request| query_problem(&error, request.query_string()).into()),
+        )
         .app_data(web::PathConfig::default().error_handler(|error, _| path_problem(&error).into()))
         // First, since it has the form of the login, of which it takes GET alone.
         .configure(super::page::configure)
@@ -84,16 +88,26 @@ fn json_problem(error: &JsonPayloadError) -> Problem {
         JsonPayloadError::ContentType => {
             Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be JSON, with Content-Type: application/json")
         }
+        JsonPayloadError::Deserialize(error) => Problem::bad_request(format!("the body cannot be used: {error}")),
         error => Problem::bad_request(error.to_string()),
     }
 }
 
-fn query_problem(error: &QueryPayloadError) -> Problem {
-    Problem::bad_request(error.to_string())
+/// The library's errors do not name the parameter, so the query stands with them.
+fn query_problem(error: &QueryPayloadError, query: &str) -> Problem {
+    let query: String = query.chars().take(QUOTED_CHARS_MAX).flat_map(char::escape_debug).collect();
+    let why = match error {
+        QueryPayloadError::Deserialize(error) => error.to_string(),
+        error => error.to_string(),
+    };
+    Problem::bad_request(format!("the query `{query}` cannot be used: {why}"))
 }
 
 fn path_problem(error: &PathError) -> Problem {
-    Problem::bad_request(error.to_string())
+    match error {
+        PathError::Deserialize(error) => Problem::bad_request(format!("the path cannot be used: {error}")),
+        error => Problem::bad_request(error.to_string()),
+    }
 }
 
 #[cfg(test)]

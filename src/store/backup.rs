@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,12 @@ pub enum BackupError {
     /// Something is there that would be overwritten.
     #[error("{0}")]
     Exists(String),
+    /// The directory of the copy does not exist.
+    #[error("there is no directory {}; make it first", .0.display())]
+    NoDirectory(PathBuf),
+    /// What is to be taken back is something else.
+    #[error("{} is no backup: it is no SQLite file, or its beginning is damaged", .0.display())]
+    NotABackup(PathBuf),
     /// The copy, or the file that is to be taken back, is damaged.
     #[error("{0}")]
     Damaged(String),
@@ -68,6 +74,10 @@ pub fn back_up(database: &Path, file: &Path, force: bool) -> Result<Copied, Back
     }
     if file.exists() && !force {
         return Err(BackupError::Exists(format!("{} exists; give another file, or --force to replace it", file.display())));
+    }
+    let directory = directory_of(file)?;
+    if !directory.is_dir() {
+        return Err(BackupError::NoDirectory(directory));
     }
     let url = DatabaseUrl::Sqlite(database.to_owned());
     let mut source = open(&url)?;
@@ -115,6 +125,9 @@ pub fn restore(
     if same_file(database, file) {
         return Err(BackupError::Exists(format!("{} is the database itself; give the file of a backup", file.display())));
     }
+    if !is_sqlite(file).map_err(|error| file_error(file, error))? {
+        return Err(BackupError::NotABackup(file.to_owned()));
+    }
     let backup = DatabaseUrl::Sqlite(file.to_owned());
     let mut source = open(&backup)?;
     migrate::refuse_foreign(&backup, &mut source)?;
@@ -138,6 +151,14 @@ pub fn restore(
     let mut connection = Connection::open(&present_url)?;
     let migrated = migrate::run(&present_url, &mut connection)?;
     Ok(Restored { rows: copied.rows, kept_aside, migrated })
+}
+
+/// Whether a file begins as every SQLite database does.
+fn is_sqlite(file: &Path) -> io::Result<bool> {
+    const BEGINNING: &[u8] = b"SQLite format 3\0";
+    let mut beginning = Vec::new();
+    File::open(file)?.take(BEGINNING.len() as u64).read_to_end(&mut beginning)?;
+    Ok(beginning == BEGINNING)
 }
 
 /// Opens for reading, in a way that lets `VACUUM INTO` write elsewhere.
@@ -318,6 +339,10 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+fn directory_of(path: &Path) -> Result<PathBuf, BackupError> {
+    Ok(absolute(path)?.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned))
+}
+
 fn absolute(path: &Path) -> Result<PathBuf, BackupError> {
     std::path::absolute(path).map_err(|error| file_error(path, error))
 }
@@ -327,6 +352,6 @@ fn same_file(one: &Path, other: &Path) -> bool {
 }
 
 fn sync_directory_of(path: &Path) -> Result<(), BackupError> {
-    let directory = absolute(path)?.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
+    let directory = directory_of(path)?;
     File::open(&directory).and_then(|opened| opened.sync_all()).map_err(|error| file_error(&directory, error))
 }

@@ -77,9 +77,10 @@ pub struct Step {
     pub advice: String,
 }
 
-/// Tries all steps until one fails. Sends the key only to who passed the TLS policy, and shows it to nobody.
-pub async fn probe(transport: &HttpTransport, target: &Target, clock: &dyn Clock) -> Vec<Step> {
-    let mut log = Log { steps: Vec::new(), began: clock.monotonic(), clock, target };
+/// Tries all steps until one fails. Sends the key only to who passed the TLS policy, and shows it to nobody. `name` is the
+/// endpoint's for the advice; `None` for an address that need not be an endpoint.
+pub async fn probe(transport: &HttpTransport, target: &Target, name: Option<&str>, clock: &dyn Clock) -> Vec<Step> {
+    let mut log = Log { steps: Vec::new(), began: clock.monotonic(), clock, target, name };
     // What failed is the last step.
     let _ = steps(&mut log, transport, target).await;
     log.steps
@@ -93,6 +94,7 @@ struct Log<'a> {
     began: Instant,
     clock: &'a dyn Clock,
     target: &'a Target,
+    name: Option<&'a str>,
 }
 
 impl Log<'_> {
@@ -110,7 +112,7 @@ impl Log<'_> {
             Err(error) => {
                 let text = error.to_string();
                 let (detail, advice) = text.split_once("; ").unwrap_or((&text, "see the log of the master"));
-                (false, detail.to_owned(), advice.to_owned())
+                (false, detail.to_owned(), advised(error, advice, self.name))
             }
         };
         self.steps.push(Step { name, ok, took, detail: self.clean(&detail), advice });
@@ -129,6 +131,18 @@ impl Log<'_> {
     fn clean(&self, text: &str) -> String {
         let clean = Redactor::new([&self.target.api_key]).clean(text);
         clean.as_str().chars().filter(|c| !c.is_control()).take(DETAIL_CHARS_MAX).collect()
+    }
+}
+
+/// What to do, for who is probed: the general words speak of an endpoint by the name NAME.
+fn advised(error: &TransportError, general: &str, name: Option<&str>) -> String {
+    match (name, error) {
+        (Some(name), _) => general.replace("NAME", name),
+        (None, TransportError::WrongKey) => "give the right API key (`--api-key-file FILE`)".to_owned(),
+        (None, TransportError::PinMismatch { .. }) => {
+            "if that is right, give the fingerprint that is shown as the pin".to_owned()
+        }
+        (None, _) => general.to_owned(),
     }
 }
 

@@ -117,7 +117,11 @@ impl EndpointsActor {
         endpoint.tls = tls.unwrap_or_else(|| endpoint.tls.clone());
         endpoint.log_events = log_events.unwrap_or(endpoint.log_events);
         endpoint.master_id = master_id.or_else(|| endpoint.master_id.clone());
-        endpoint.paused = paused.unwrap_or(endpoint.paused);
+        let was_paused = endpoint.paused;
+        endpoint.paused = paused.unwrap_or(was_paused);
+        if endpoint.paused && was_paused {
+            return None;
+        }
         if endpoint.paused {
             info!("endpoint {}: paused", endpoint.name);
             let stopped = self.stop(id);

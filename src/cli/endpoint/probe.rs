@@ -47,7 +47,7 @@ impl Probe {
             api_key::obtain(self.key.api_key_file.as_deref(), &config.api_keys, &self.master)?
         };
         let target = Target { url, api_key, tls: self.tls.policy()?.unwrap_or_default() };
-        Ok(here(&target).await)
+        Ok(here(&target, None).await)
     }
 
     async fn name(&self, config: &Config) -> Result<Probed, Failure> {
@@ -66,14 +66,15 @@ impl Probe {
             }
             Place::Database { config, why } => {
                 let endpoint = place::stored_endpoint(config, &why, &self.master)?;
-                Ok(here(&Target { url: endpoint.url, api_key: endpoint.api_key, tls: endpoint.tls }).await)
+                let target = Target { url: endpoint.url, api_key: endpoint.api_key, tls: endpoint.tls };
+                Ok(here(&target, Some(&self.master)).await)
             }
         }
     }
 }
 
-async fn here(target: &Target) -> Probed {
-    let steps = output::patiently("probing", probe(&HttpTransport::new(), target, &SystemClock)).await;
+async fn here(target: &Target, name: Option<&str>) -> Probed {
+    let steps = output::patiently("probing", probe(&HttpTransport::new(), target, name, &SystemClock)).await;
     Probed::from(&*steps)
 }
 
