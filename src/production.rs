@@ -8,7 +8,7 @@ use log::warn;
 use tokio::sync::watch;
 
 use crate::actors::alerts::{AlertsActor, AlertsSetup, AlertsState};
-use crate::alerts::{Messenger, StoredTraffic};
+use crate::alerts::{Active, Messenger, StoredTraffic};
 use crate::backoff::Backoff;
 use crate::blocking::Blocking;
 use crate::clock::{SharedClock, SystemClock};
@@ -62,7 +62,7 @@ pub async fn start(config: &Config, waiting: &watch::Sender<Option<String>>) -> 
     let mut rng = fastrand::Rng::new();
     // The lock on the journal comes first: it is what a second recorder of the same configuration meets.
     let disk = Arc::new(RealDisk::open(&config.journal.dir)?);
-    let store = open_store(config, rng.fork(), waiting).await?;
+    let (store, told) = open_store(config, rng.fork(), waiting).await?;
     let parts = Parts {
         clock: Arc::new(SystemClock),
         blocking: Blocking::Threads,
@@ -72,12 +72,12 @@ pub async fn start(config: &Config, waiting: &watch::Sender<Option<String>>) -> 
         rng,
     };
     let recorder = pipeline::start(parts, Settings::of(config), waiting).await?;
-    let alerts = Some(start_alerts(config, &recorder));
+    let alerts = Some(start_alerts(config, &recorder, told));
     Ok(RecorderHandle { alerts, ..recorder })
 }
 
 /// Starts who tells people what is wrong.
-fn start_alerts(config: &Config, recorder: &RecorderHandle) -> AlertsHandle {
+fn start_alerts(config: &Config, recorder: &RecorderHandle, told: Vec<Active>) -> AlertsHandle {
     let AlertsConfig { rules, webhook, telegram } = config.alerts.clone();
     let messenger = Messenger { transport: HttpTransport::new(), webhook, telegram };
     let (publish, state) = watch::channel(AlertsState::default());
@@ -96,24 +96,31 @@ fn start_alerts(config: &Config, recorder: &RecorderHandle) -> AlertsHandle {
             timezone: config.storage.timezone,
             billing_start_day: config.billing_start_day,
         }),
+        told,
+        keep: recorder.actors.flush.clone().recipient(),
         read_in_error: recorder.actors.cache.clone().recipient(),
         publish,
     };
     AlertsHandle { actor: AlertsActor::new(setup).start(), state }
 }
 
-/// Opens the database, for as long as it takes.
+/// Opens the database, for as long as it takes, and reads which alerts people were told of.
 async fn open_store(
     config: &Config,
     rng: fastrand::Rng,
     waiting: &watch::Sender<Option<String>>,
-) -> Result<Box<dyn Store>, StoreError> {
+) -> Result<(Box<dyn Store>, Vec<Active>), StoreError> {
     let mut backoff = Backoff::new(START_RETRY.0, START_RETRY.1, rng);
     loop {
         let (url, batch_size) = (config.database.clone(), config.storage.batch_size);
         let clock: SharedClock = Arc::new(SystemClock);
-        match Blocking::Threads.run("open", move || DieselStore::open(&url, batch_size, clock)).await {
-            Ok(store) => return Ok(Box::new(store)),
+        let open = move || {
+            let mut store = DieselStore::open(&url, batch_size, clock)?;
+            let told = store.told_alerts()?;
+            Ok::<_, StoreError>((store, told))
+        };
+        match Blocking::Threads.run("open", open).await {
+            Ok::<_, StoreError>((store, told)) => return Ok((Box::new(store), told)),
             Err(error) if error.kind == StoreErrorKind::Unavailable => {
                 if waiting.borrow().is_none() {
                     warn!("database: {error}; nothing is received until the endpoints are known, it is tried again");

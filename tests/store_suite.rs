@@ -73,6 +73,7 @@ on_both_databases!(
     modes::a_comparison_finds_what_differs_and_what_is_missing_on_either_side,
     modes::a_record_that_the_database_refuses_is_left_to_its_batch,
     modes::settings_and_usage_are_read_as_they_were_kept,
+    modes::what_people_were_told_is_read_as_it_was_kept,
     opening::a_newer_schema_is_refused,
     opening::a_second_recorder_is_refused_until_the_first_ends,
     opening::an_older_schema_is_migrated_once,

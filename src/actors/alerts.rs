@@ -1,8 +1,9 @@
 //! AlertsActor: looks at what is shown of the recorder, and tells people what is wrong.
 //!
 //! Fed by nobody: every few seconds it reads the published states, and asks the CacheActor which tunnels are in error. It keeps
-//! which alerts hold, and messages that could not be sent yet, both bounded and in memory: after a restart what still holds is
-//! told again. It ends with its System; nothing waits for it.
+//! which alerts hold, and messages that could not be sent yet, both bounded and in memory. What people were told is in the
+//! database too, from the moment at which a channel has nothing left to send: a restart goes on from there. It ends with its
+//! System; nothing waits for it.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -19,12 +20,15 @@ use tokio::time::Instant;
 use super::buffer::BufferState;
 use super::cache::{CacheState, ReadInError};
 use super::endpoints::EndpointsState;
+use super::flush::KeepAlerts;
 use crate::alerts::{
-    Active, Channel, ChannelState, CycleTraffic, Look, Message, Notice, Notify, Outbox, Rules, TunnelInError, Wait, Watch,
+    Active, Channel, ChannelState, Condition, CycleTraffic, Look, Message, Notice, Notify, Outbox, Rules, TunnelInError, Turn,
+    Wait, Watch,
 };
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, Timestamp};
 use crate::endpoint::EndpointStatus;
 use crate::event::TunnelKey;
+use crate::store::AlertChanges;
 use crate::transport::post::PostError;
 
 /// How often it looks.
@@ -75,6 +79,10 @@ pub struct AlertsSetup {
     pub read_in_error: Recipient<ReadInError>,
     /// Adds up traffic, where a rule wants it.
     pub traffic: Rc<dyn CycleTraffic>,
+    /// What people were told before a restart and is not known to be over.
+    pub told: Vec<Active>,
+    /// FlushActor: stores what people were told.
+    pub keep: Recipient<KeepAlerts>,
     /// What is shown.
     pub publish: watch::Sender<AlertsState>,
 }
@@ -83,9 +91,12 @@ pub struct AlertsSetup {
 pub struct AlertsActor {
     setup: AlertsSetup,
     watch: Watch,
-    /// What each master moved in this billing cycle, as it was added up last.
-    traffic: Vec<(String, u64)>,
+    /// What each master moved in this billing cycle, as it was added up last; `None` before that.
+    traffic: Option<Vec<(String, u64)>>,
     is_adding_up: bool,
+    /// What is stored: alerts that were told and since when they hold.
+    kept: BTreeMap<Condition, Timestamp>,
+    is_keeping: bool,
     gathered: Vec<Notice>,
     gathered_since: Option<Instant>,
     outboxes: BTreeMap<Channel, Outbox>,
@@ -94,13 +105,16 @@ pub struct AlertsActor {
 impl AlertsActor {
     /// An actor that has seen nothing yet.
     #[must_use]
-    pub fn new(setup: AlertsSetup) -> Self {
+    pub fn new(mut setup: AlertsSetup) -> Self {
+        let told = std::mem::take(&mut setup.told);
         let outboxes = setup.channels.iter().map(|channel| (*channel, Outbox::default())).collect();
         Self {
-            watch: Watch::new(setup.rules.clone()),
+            kept: told.iter().map(|alert| (alert.condition.clone(), alert.since)).collect(),
+            watch: Watch::going_on(setup.rules.clone(), told, setup.clock.monotonic()),
             setup,
-            traffic: Vec::new(),
+            traffic: None,
             is_adding_up: false,
+            is_keeping: false,
             gathered: Vec::new(),
             gathered_since: None,
             outboxes,
@@ -126,7 +140,7 @@ impl AlertsActor {
         ctx.spawn(sums.into_actor(self).map(|sums, actor, _| {
             actor.is_adding_up = false;
             match sums {
-                Ok(sums) => actor.traffic = sums,
+                Ok(sums) => actor.traffic = Some(sums),
                 // What was known stays: a sum only grows until the cycle ends.
                 Err(error) => warn!("alerts: traffic could not be added up: {error}"),
             }
@@ -140,10 +154,10 @@ impl AlertsActor {
             let Active { condition, text, .. } = &notice.alert;
             let (endpoint, instance) = condition.subject();
             let subject = [endpoint, instance].into_iter().flatten().collect::<Vec<_>>().join("/");
-            if notice.begins {
-                warn!("alert {} {subject}: {text}", condition.kind());
-            } else {
-                info!("alert {} {subject}: over", condition.kind());
+            match notice.turn {
+                Turn::Begins => warn!("alert {} {subject}: {text}", condition.kind()),
+                Turn::Over => info!("alert {} {subject}: over", condition.kind()),
+                Turn::Unwatched => info!("alert {} {subject}: no longer watched", condition.kind()),
             }
             self.gathered_since.get_or_insert(now);
             self.gathered.push(notice);
@@ -156,7 +170,35 @@ impl AlertsActor {
             }
         }
         self.send(ctx);
+        self.keep(ctx);
         self.publish();
+    }
+
+    /// Has stored what people were told. What no channel has sent yet they were not: the next recorder would tell it. Asked again with
+    /// the next look if it fails.
+    fn keep(&mut self, ctx: &mut Context<Self>) {
+        let is_told = self.gathered.is_empty() && (self.outboxes.is_empty() || self.outboxes.values().any(Outbox::is_empty));
+        if self.is_keeping || !is_told {
+            return;
+        }
+        let told = self.watch.active();
+        let known: BTreeMap<Condition, Timestamp> = told.iter().map(|alert| (alert.condition.clone(), alert.since)).collect();
+        let changes = AlertChanges {
+            told: told.into_iter().filter(|alert| self.kept.get(&alert.condition) != Some(&alert.since)).collect(),
+            over: self.kept.keys().filter(|condition| !known.contains_key(condition)).cloned().collect(),
+        };
+        if changes.is_empty() {
+            return;
+        }
+        self.is_keeping = true;
+        let asked = self.setup.keep.send(KeepAlerts(changes));
+        ctx.spawn(asked.into_actor(self).map(move |result, actor, _| {
+            actor.is_keeping = false;
+            // Of a database that does not work the FlushActor tells, and if it is gone the recorder is stopping.
+            if let Ok(Ok(())) = result {
+                actor.kept = known;
+            }
+        }));
     }
 
     /// How things are now.
@@ -193,6 +235,7 @@ impl AlertsActor {
             ctx.spawn(sent.into_actor(self).map(move |result, actor, ctx| {
                 actor.sent(channel, result);
                 actor.send(ctx);
+                actor.keep(ctx);
             }));
         }
     }

@@ -9,6 +9,8 @@ use crate::actors::sse_ingest::IngestState;
 use crate::clock::{Timestamp, VirtualClock};
 use crate::endpoint::EndpointHealth;
 use crate::event::EndpointId;
+use crate::store::memory::{MemoryDatabase, MemoryStore};
+use crate::store::{Store, StoreError};
 
 /// Answers as it is told, else well, and keeps what was sent.
 #[derive(Default)]
@@ -56,6 +58,21 @@ impl Handler<ReadInError> for FakeCache {
     }
 }
 
+/// Stores what people were told.
+struct FakeFlush(MemoryStore);
+
+impl Actor for FakeFlush {
+    type Context = Context<Self>;
+}
+
+impl Handler<KeepAlerts> for FakeFlush {
+    type Result = Result<(), StoreError>;
+
+    fn handle(&mut self, KeepAlerts(changes): KeepAlerts, _: &mut Self::Context) -> Self::Result {
+        self.0.keep_alerts(&changes)
+    }
+}
+
 struct Fixture {
     notify: Rc<FakeNotify>,
     cache: watch::Sender<CacheState>,
@@ -70,10 +87,18 @@ fn start(masters: i32, tunnel_in_error: bool) -> Fixture {
 }
 
 fn start_with(masters: i32, tunnel_in_error: bool, traffic: &[(&str, u64)]) -> Fixture {
-    start_on(vec![Channel::Webhook], FakeNotify::default(), masters, tunnel_in_error, traffic)
+    start_on(&MemoryDatabase::default(), vec![Channel::Webhook], FakeNotify::default(), masters, tunnel_in_error, traffic)
 }
 
-fn start_on(channels: Vec<Channel>, notify: FakeNotify, masters: i32, tunnel_in_error: bool, traffic: &[(&str, u64)]) -> Fixture {
+/// With what people were told as it is in a database.
+fn start_on(
+    database: &MemoryDatabase,
+    channels: Vec<Channel>,
+    notify: FakeNotify,
+    masters: i32,
+    tunnel_in_error: bool,
+    traffic: &[(&str, u64)],
+) -> Fixture {
     let minute = Some(Duration::from_secs(60));
     let rules = Rules {
         endpoint_offline: minute,
@@ -104,6 +129,8 @@ fn start_on(channels: Vec<Channel>, notify: FakeNotify, masters: i32, tunnel_in_
         endpoints,
         buffer,
         traffic: Rc::new(FakeTraffic(traffic.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect())),
+        told: database.with_tables(|tables| tables.alerts.values().cloned().collect()),
+        keep: FakeFlush(database.store()).start().recipient(),
         read_in_error: FakeCache(tunnel_in_error).start().recipient(),
         publish,
     };
@@ -202,7 +229,7 @@ fn what_is_refused_for_good_is_given_up_and_shown() {
 fn a_channel_that_never_answers_does_not_hold_up_another() {
     paused(|| async {
         let notify = FakeNotify { dead: Some(Channel::Webhook), ..FakeNotify::default() };
-        let fixture = start_on(vec![Channel::Webhook, Channel::Telegram], notify, 1, false, &[]);
+        let fixture = start_on(&MemoryDatabase::default(), vec![Channel::Webhook, Channel::Telegram], notify, 1, false, &[]);
         set(&fixture, 1, EndpointStatus::Offline);
         tokio::time::sleep(Duration::from_secs(90)).await;
         set(&fixture, 1, EndpointStatus::Online);
@@ -210,6 +237,80 @@ fn a_channel_that_never_answers_does_not_hold_up_another() {
         let state = fixture.state.borrow();
         let of = |channel| state.channels.iter().find(|(name, _)| *name == channel).map(|(_, state)| state.clone()).unwrap();
         assert_eq!((of(Channel::Telegram).sent, of(Channel::Webhook).waiting), (2, 2));
+    });
+}
+
+fn on(database: &MemoryDatabase, notify: FakeNotify) -> Fixture {
+    start_on(database, vec![Channel::Webhook], notify, 1, false, &[])
+}
+
+/// How many alerts the database holds as told, and how often it was called.
+fn stored(database: &MemoryDatabase) -> (usize, u64) {
+    database.with_tables(|tables| (tables.alerts.len(), tables.calls))
+}
+
+#[test]
+fn a_restart_does_not_tell_again_and_tells_what_is_over_since() {
+    paused(|| async {
+        let database = MemoryDatabase::default();
+        let first = on(&database, FakeNotify::default());
+        set(&first, 1, EndpointStatus::Offline);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!((first.notify.sent.borrow().len(), stored(&database).0), (1, 1));
+        let again = on(&database, FakeNotify::default());
+        set(&again, 1, EndpointStatus::Offline);
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        assert!(again.notify.sent.borrow().is_empty(), "{:?}", again.notify.sent.borrow());
+        assert_eq!(again.state.borrow().active.len(), 1, "it still holds");
+        assert_eq!(stored(&database), (1, 1), "what does not change is not written");
+        set(&again, 1, EndpointStatus::Online);
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        assert_eq!(*again.notify.sent.borrow(), ["webhook: m0 online again"]);
+        assert_eq!(stored(&database).0, 0);
+    });
+}
+
+#[test]
+fn what_nobody_was_told_is_told_by_the_next_recorder() {
+    paused(|| async {
+        let database = MemoryDatabase::default();
+        let first = on(&database, FakeNotify { dead: Some(Channel::Webhook), ..FakeNotify::default() });
+        set(&first, 1, EndpointStatus::Offline);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!((first.state.borrow().active.len(), stored(&database).0), (1, 0));
+        let again = on(&database, FakeNotify::default());
+        set(&again, 1, EndpointStatus::Offline);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(*again.notify.sent.borrow(), ["webhook: m0 offline: connection refused"]);
+    });
+}
+
+#[test]
+fn what_was_told_while_the_database_is_down_is_stored_when_it_works_again() {
+    paused(|| async {
+        let database = MemoryDatabase::default();
+        database.set_down(Some("away"));
+        let fixture = on(&database, FakeNotify::default());
+        set(&fixture, 1, EndpointStatus::Offline);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!((fixture.notify.sent.borrow().len(), stored(&database).0), (1, 0));
+        database.set_down(None);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(stored(&database).0, 1);
+    });
+}
+
+#[test]
+fn who_pauses_a_master_that_is_told_of_is_told_that_it_is_not_watched_any_more() {
+    paused(|| async {
+        let database = MemoryDatabase::default();
+        let fixture = on(&database, FakeNotify::default());
+        set(&fixture, 1, EndpointStatus::Offline);
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        set(&fixture, 1, EndpointStatus::Disconnect);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(fixture.notify.sent.borrow()[1..], ["webhook: m0 no longer watched (paused or removed)"]);
+        assert_eq!((fixture.state.borrow().active.len(), stored(&database).0), (0, 0));
     });
 }
 

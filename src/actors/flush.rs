@@ -1,7 +1,7 @@
 //! FlushActor: the only writer of a running recorder.
 //!
-//! Fed by the BufferActor (batches), the RealtimeActor (single records, settings), the CacheActor (changes of live state) and
-//! the EndpointsActor (definitions). One
+//! Fed by the BufferActor (batches), the RealtimeActor (single records, settings), the CacheActor (changes of live state),
+//! the EndpointsActor (definitions) and the AlertsActor (what people were told). One
 //! write is in flight at a time, each a transaction of its own. A batch is tried until it is committed: after a failure
 //! with exponential back-off, kept whole and first in line. Everything else is answered with the failure, since its
 //! sender holds newer values by the time of the next try. Definitions go before live state and live state before
@@ -28,7 +28,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::batches::Batch;
 pub use self::batches::{CommitEvents, CommitHistory};
-pub use self::definitions::{AddEndpoint, ChangeEndpoint, RemoveEndpoint};
+pub use self::definitions::{AddEndpoint, ChangeEndpoint, KeepAlerts, RemoveEndpoint};
 use self::definitions::{Definition, Purging};
 use self::modes::Spent;
 pub use self::modes::{CommitSingle, Keep};

@@ -10,5 +10,5 @@ mod words;
 pub use self::messenger::{Messenger, Notify};
 pub use self::outbox::{Channel, ChannelState, GivenUp, Outbox, Wait};
 pub use self::traffic::{CycleTraffic, StoredTraffic};
-pub use self::watch::{Active, Condition, Look, Notice, Rules, TunnelInError, Watch};
+pub use self::watch::{Active, Condition, Look, Notice, Rules, TunnelInError, Turn, Watch};
 pub use self::words::{Message, TEMPLATE_WORDS, fits};

@@ -146,6 +146,12 @@ impl Outbox {
         self.state.last_given_up.truncate(GIVEN_UP_SHOWN);
     }
 
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// What is shown.
     #[must_use]
     pub fn state(&self) -> ChannelState {

@@ -69,6 +69,20 @@ impl Condition {
         }
     }
 
+    /// The condition of this kind with this subject, `""` where it has none; `None` of a kind of another version.
+    #[must_use]
+    pub fn from_parts(kind: &str, endpoint: &str, instance: &str) -> Option<Self> {
+        let (endpoint, instance) = (endpoint.to_owned(), instance.to_owned());
+        Some(match kind {
+            "flush_overdue" => Self::FlushOverdue,
+            "journal_full" => Self::JournalFull,
+            "endpoint_offline" => Self::EndpointOffline { endpoint },
+            "traffic_limit" => Self::TrafficLimit { endpoint },
+            "tunnel_error" => Self::TunnelError { endpoint, instance },
+            _ => return None,
+        })
+    }
+
     /// The master that it concerns, and the instance.
     #[must_use]
     pub fn subject(&self) -> (Option<&str>, Option<&str>) {
@@ -91,8 +105,8 @@ pub struct Look {
     pub flush_overdue: bool,
     /// Bytes of the journal, and its limit.
     pub journal: (u64, u64),
-    /// Bytes of each master in this billing cycle, where they are known.
-    pub traffic: Vec<(String, u64)>,
+    /// Bytes of each master in this billing cycle; `None` until they were added up once.
+    pub traffic: Option<Vec<(String, u64)>>,
 }
 
 /// A tunnel whose status is `error`.
@@ -117,11 +131,22 @@ pub struct Active {
     pub text: String,
 }
 
+/// What becomes of an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turn {
+    /// It begins.
+    Begins,
+    /// Its cause is gone.
+    Over,
+    /// Its master was paused or removed: how it is there is not known any more.
+    Unwatched,
+}
+
 /// Something to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Whether it begins; else it is over.
-    pub begins: bool,
+    /// Whether it begins, or how it ends.
+    pub turn: Turn,
     /// What.
     pub alert: Active,
 }
@@ -149,6 +174,16 @@ impl Watch {
         Self { rules, held: BTreeMap::new() }
     }
 
+    /// A watch that goes on from what a recorder before this one told. What no rule asks for any more is forgotten.
+    #[must_use]
+    pub fn going_on(rules: Rules, told: impl IntoIterator<Item = Active>, now: Instant) -> Self {
+        let told = told.into_iter().filter(|alert| rules.ask_for(&alert.condition));
+        let held = told.map(|Active { condition, since, text }| {
+            (condition, Held { since: now, seen: since, text, told: true, gone_since: None })
+        });
+        Self { held: held.collect(), rules }
+    }
+
     /// Takes a look and says what is to be told now.
     pub fn look(&mut self, look: &Look, now: Instant, wall: Timestamp) -> Vec<Notice> {
         let holding = self.holding(look);
@@ -169,17 +204,23 @@ impl Watch {
                 let after = rules.after(condition).unwrap_or_default();
                 if !held.told && now.saturating_duration_since(held.since) >= after {
                     held.told = true;
-                    notices.push(Notice { begins: true, alert: alert(held) });
+                    notices.push(Notice { turn: Turn::Begins, alert: alert(held) });
                 }
                 return true;
             }
             if let (Some(endpoint), _) = condition.subject() {
-                // Removed or paused by a person, who knows.
+                // Removed or paused by a person.
                 if !known.contains(endpoint) {
+                    if held.told {
+                        notices.push(Notice { turn: Turn::Unwatched, alert: alert(held) });
+                    }
                     return false;
                 }
                 // Nothing is heard of the tunnels of a master that is away.
                 if matches!(condition, Condition::TunnelError { .. }) && offline.contains(endpoint) {
+                    return true;
+                }
+                if matches!(condition, Condition::TrafficLimit { .. }) && look.traffic.is_none() {
                     return true;
                 }
             }
@@ -190,7 +231,7 @@ impl Watch {
             if now.saturating_duration_since(gone_since) < GONE_FOR {
                 return true;
             }
-            notices.push(Notice { begins: false, alert: alert(held) });
+            notices.push(Notice { turn: Turn::Over, alert: alert(held) });
             false
         });
         notices
@@ -238,7 +279,7 @@ impl Watch {
         if let Some(limit) = rules.traffic_limit {
             let followed: BTreeSet<&str> = look.endpoints.iter().map(|(name, _)| name.as_str()).collect();
             let above = |(endpoint, bytes): &&(String, u64)| *bytes >= limit && followed.contains(endpoint.as_str());
-            for (endpoint, bytes) in look.traffic.iter().filter(above) {
+            for (endpoint, bytes) in look.traffic.iter().flatten().filter(above) {
                 let (bytes, limit) = (bytesize::ByteSize(*bytes), bytesize::ByteSize(limit));
                 let text = format!("{bytes} moved in this billing cycle, of {limit}");
                 holding.insert(Condition::TrafficLimit { endpoint: endpoint.clone() }, text);
@@ -249,6 +290,14 @@ impl Watch {
 }
 
 impl Rules {
+    /// Whether anybody wants to be told of it.
+    fn ask_for(&self, condition: &Condition) -> bool {
+        match condition {
+            Condition::TrafficLimit { .. } => self.traffic_limit.is_some(),
+            other => self.after(other).is_some(),
+        }
+    }
+
     fn after(&self, condition: &Condition) -> Option<Duration> {
         match condition {
             Condition::FlushOverdue => self.flush_overdue,
@@ -275,7 +324,7 @@ mod tests {
         traffic_limit: Some(1_000),
     };
 
-    /// Looks at seconds of made-up time and gives what is told: `+` begins, `-` is over.
+    /// Looks at seconds of made-up time and gives what is told: `+` begins, `-` is over, `?` is not watched any more.
     struct Made(Watch, Instant);
 
     impl Made {
@@ -286,7 +335,11 @@ mod tests {
         fn at(&mut self, second: u64, look: &Look) -> Vec<String> {
             let wall = Timestamp(i64::try_from(second).unwrap() * Timestamp::SECOND);
             let notices = self.0.look(look, self.1 + Duration::from_secs(second), wall);
-            let sign = |notice: &Notice| if notice.begins { '+' } else { '-' };
+            let sign = |notice: &Notice| match notice.turn {
+                Turn::Begins => '+',
+                Turn::Over => '-',
+                Turn::Unwatched => '?',
+            };
             notices.iter().map(|notice| format!("{}{}", sign(notice), notice.alert.condition.kind())).collect()
         }
     }
@@ -345,12 +398,70 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_removes_or_pauses_is_forgotten_in_silence() {
+    fn what_a_person_removes_or_pauses_is_over_at_once_if_it_was_told() {
+        let gone = Look { endpoints: Vec::new(), ..master(None) };
         let mut made = Made::new();
         made.at(0, &master(Some("away")));
         made.at(120, &master(Some("away")));
-        assert!(made.at(130, &Look { endpoints: Vec::new(), ..master(None) }).is_empty());
+        assert_eq!(made.at(130, &gone), ["?endpoint_offline"]);
         assert!(made.0.held.is_empty());
+        made.at(200, &master(Some("away")));
+        assert!(made.at(210, &gone).is_empty(), "it was not told");
+        assert!(made.0.held.is_empty());
+    }
+
+    #[test]
+    fn after_a_restart_what_was_told_is_not_told_again_and_its_end_is() {
+        let again = |told: &[(&str, &str, &str)], rules: Rules| {
+            let told = told.iter().map(|(kind, endpoint, instance)| Active {
+                condition: Condition::from_parts(kind, endpoint, instance).unwrap(),
+                since: Timestamp(7),
+                text: "away".to_owned(),
+            });
+            let now = SystemClock.monotonic();
+            Made(Watch::going_on(rules, told, now), now)
+        };
+        let offline = [("endpoint_offline", "tokyo", "")];
+        let mut made = again(&offline, RULES);
+        for second in [0, 120, 600] {
+            assert!(made.at(second, &master(Some("away"))).is_empty(), "it was told");
+        }
+        assert_eq!(made.0.active()[0].since, Timestamp(7), "since when it was found");
+        made.at(610, &master(None));
+        assert_eq!(made.at(640, &master(None)), ["-endpoint_offline"]);
+
+        let mut made = again(&offline, RULES);
+        assert!(made.at(0, &master(None)).is_empty());
+        assert_eq!(made.at(30, &master(None)), ["-endpoint_offline"], "it came back while the recorder was off");
+        let mut made = again(&offline, RULES);
+        assert_eq!(
+            made.at(0, &Look { endpoints: Vec::new(), ..master(None) }),
+            ["?endpoint_offline"],
+            "it was removed meanwhile"
+        );
+        let mut made = again(&offline, Rules { endpoint_offline: None, ..RULES });
+        assert!(made.at(0, &master(None)).is_empty() && made.0.held.is_empty(), "nobody asks for it any more");
+
+        // Sums come after the first look, and reports of tunnels after the connection.
+        let mut made = again(&[("traffic_limit", "tokyo", ""), ("tunnel_error", "tokyo", "9545ac3d")], RULES);
+        for second in [0, 60] {
+            assert!(made.at(second, &Look { traffic: None, ..master(Some("not connected yet")) }).is_empty());
+        }
+        let below = Look { traffic: Some(vec![("tokyo".to_owned(), 1)]), ..tunnel(true) };
+        made.at(70, &below);
+        assert_eq!(made.at(100, &below), ["-traffic_limit"]);
+        assert_eq!(made.0.active().len(), 1, "the tunnel is still in error");
+    }
+
+    #[test]
+    fn every_kind_is_made_of_its_parts_again() {
+        for kind in Condition::KINDS {
+            let condition = Condition::from_parts(kind, "tokyo", "9545ac3d").unwrap();
+            let (endpoint, instance) = condition.subject();
+            let again = Condition::from_parts(kind, endpoint.unwrap_or_default(), instance.unwrap_or_default());
+            assert_eq!((condition.kind(), again), (kind, Some(condition.clone())));
+        }
+        assert_eq!(Condition::from_parts("newer", "", ""), None);
     }
 
     #[test]
@@ -364,7 +475,7 @@ mod tests {
         assert_eq!(made.at(661, &above), ["+journal_full"]);
         let overdue = Look { flush_overdue: true, ..above.clone() };
         assert_eq!(made.at(662, &overdue), ["+flush_overdue"]);
-        let traffic = |bytes| Look { traffic: vec![("tokyo".to_owned(), bytes)], ..master(None) };
+        let traffic = |bytes| Look { traffic: Some(vec![("tokyo".to_owned(), bytes)]), ..master(None) };
         assert!(Made::new().at(0, &traffic(999)).is_empty());
         assert_eq!(Made::new().at(0, &traffic(1_000)), ["+traffic_limit"]);
         let paused = Look { endpoints: Vec::new(), ..traffic(1_000) };
@@ -386,7 +497,7 @@ mod tests {
             endpoints: vec![("tokyo".to_owned(), Some("away".to_owned()))],
             flush_overdue: true,
             journal: (100, 100),
-            traffic: vec![("tokyo".to_owned(), u64::MAX)],
+            traffic: Some(vec![("tokyo".to_owned(), u64::MAX)]),
             ..tunnel(true)
         };
         assert!(watch.look(&all, SystemClock.monotonic(), Timestamp(0)).is_empty() && watch.active().is_empty());

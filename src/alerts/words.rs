@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::watch::{Active, Notice};
+use super::watch::{Active, Notice, Turn};
 use crate::clock::Timestamp;
 
 /// Of more subjects than this with the same trouble, so many are named and the others counted.
@@ -41,7 +41,7 @@ impl Message {
     /// The message of these notices; `None` of none.
     #[must_use]
     pub fn of(notices: &[Notice], time: Timestamp) -> Option<Self> {
-        let began = notices.iter().filter(|notice| notice.begins).count();
+        let began = notices.iter().filter(|notice| notice.turn == Turn::Begins).count();
         let ended = notices.len() - began;
         let lines = lines(notices);
         let first = lines.first()?;
@@ -53,7 +53,7 @@ impl Message {
             let Active { condition, since, text } = &notice.alert;
             let (endpoint, instance) = condition.subject();
             json!({
-                "state": if notice.begins { "firing" } else { "resolved" }, "kind": condition.kind(), "endpoint": endpoint,
+                "state": if notice.turn == Turn::Begins { "firing" } else { "resolved" }, "kind": condition.kind(), "endpoint": endpoint,
                 "instance_id": instance, "since": since.to_string(), "text": text,
             })
         });
@@ -86,31 +86,33 @@ impl Message {
     }
 }
 
-/// One line for each kind of trouble that begins or is over.
+/// One line for each kind of trouble that begins or ends.
 fn lines(notices: &[Notice]) -> Vec<String> {
-    let mut groups: BTreeMap<(bool, &'static str), Vec<&Active>> = BTreeMap::new();
-    for Notice { begins, alert } in notices {
-        groups.entry((!begins, alert.condition.kind())).or_default().push(alert);
+    let mut groups: BTreeMap<(Turn, &'static str), Vec<&Active>> = BTreeMap::new();
+    for Notice { turn, alert } in notices {
+        groups.entry((*turn, alert.condition.kind())).or_default().push(alert);
     }
-    groups.into_iter().map(|((over, kind), alerts)| line(over, kind, &alerts)).collect()
+    groups.into_iter().map(|((turn, kind), alerts)| line(turn, kind, &alerts)).collect()
 }
 
-fn line(over: bool, kind: &str, alerts: &[&Active]) -> String {
-    let verb = match (over, kind) {
-        (false, "endpoint_offline") => "offline",
-        (true, "endpoint_offline") => "online again",
-        (false, "tunnel_error") => "in error",
-        (true, "tunnel_error") => "no longer in error",
-        (false, "traffic_limit") => "at its traffic limit",
-        (true, "traffic_limit") => "below its traffic limit",
-        (false, "flush_overdue") => "flush overdue",
-        (true, "flush_overdue") => "flushed again",
-        (false, _) => "journal nearly full",
-        (true, _) => "journal has room again",
+fn line(turn: Turn, kind: &str, alerts: &[&Active]) -> String {
+    let verb = match (turn, kind) {
+        (Turn::Begins, "endpoint_offline") => "offline",
+        (Turn::Over, "endpoint_offline") => "online again",
+        (Turn::Begins, "tunnel_error") => "in error",
+        (Turn::Over, "tunnel_error") => "no longer in error",
+        (Turn::Begins, "traffic_limit") => "at its traffic limit",
+        (Turn::Over, "traffic_limit") => "below its traffic limit",
+        (Turn::Begins, "flush_overdue") => "flush overdue",
+        (Turn::Over, "flush_overdue") => "flushed again",
+        (Turn::Begins, _) => "journal nearly full",
+        (Turn::Over, _) => "journal has room again",
+        (Turn::Unwatched, "tunnel_error") => "no longer watched (its master was paused or removed)",
+        (Turn::Unwatched, _) => "no longer watched (paused or removed)",
     };
     if let [alert] = alerts {
         let subject = subject(alert);
-        let reason = if over { String::new() } else { format!(": {}", alert.text) };
+        let reason = if turn == Turn::Begins { format!(": {}", alert.text) } else { String::new() };
         return if subject.is_empty() { format!("{verb}{reason}") } else { format!("{subject} {verb}{reason}") };
     }
     let what = if kind == "tunnel_error" { "tunnels" } else { "masters" };
@@ -204,24 +206,26 @@ mod tests {
     use super::super::Condition;
     use super::*;
 
-    fn offline(n: usize, begins: bool) -> Notice {
+    fn offline(n: usize, turn: Turn) -> Notice {
         let condition = Condition::EndpointOffline { endpoint: format!("m{n:02}") };
-        Notice { begins, alert: Active { condition, since: Timestamp(0), text: "connection refused".to_owned() } }
+        Notice { turn, alert: Active { condition, since: Timestamp(0), text: "connection refused".to_owned() } }
     }
 
     #[test]
     fn one_alert_is_one_line_with_its_reason() {
-        let message = Message::of(&[offline(1, true)], Timestamp(0)).unwrap();
+        let message = Message::of(&[offline(1, Turn::Begins)], Timestamp(0)).unwrap();
         assert_eq!(message.text, "m01 offline: connection refused");
         assert_eq!((message.title.as_str(), message.state()), ("m01 offline: connection refused", "firing"));
-        let message = Message::of(&[offline(1, false)], Timestamp(0)).unwrap();
+        let message = Message::of(&[offline(1, Turn::Over)], Timestamp(0)).unwrap();
         assert_eq!((message.text.as_str(), message.state()), ("m01 online again", "resolved"));
+        let message = Message::of(&[offline(1, Turn::Unwatched)], Timestamp(0)).unwrap();
+        assert_eq!((message.text.as_str(), message.state()), ("m01 no longer watched (paused or removed)", "resolved"));
         assert_eq!(Message::of(&[], Timestamp(0)), None);
     }
 
     #[test]
     fn a_whole_fleet_is_one_message_that_names_some() {
-        let notices: Vec<Notice> = (0..500).map(|n| offline(n, true)).chain([offline(500, false)]).collect();
+        let notices: Vec<Notice> = (0..500).map(|n| offline(n, Turn::Begins)).chain([offline(500, Turn::Over)]).collect();
         let message = Message::of(&notices, Timestamp(0)).unwrap();
         let lines: Vec<&str> = message.text.lines().collect();
         assert_eq!(lines.len(), 2);
@@ -247,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_template_is_filled_inside_its_texts_whatever_stands_in_them() {
-        let mut message = Message::of(&[offline(1, true)], Timestamp(0)).unwrap();
+        let mut message = Message::of(&[offline(1, Turn::Begins)], Timestamp(0)).unwrap();
         message.title = "\",\"x\":1,\n{{text}}".to_owned();
         let filled =
             fill(r#"{"content": "[{{state}}] {{title}} {{other}}", "n": 1, "{{title}}": ["{{began}}"]}"#, &message).unwrap();

@@ -8,8 +8,8 @@ use crate::modes::StorageMode;
 use crate::modes::usage::Usage;
 use crate::retention::{Expired, Expiry};
 use crate::store::{
-    Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Purge, Settings, Store, StoreError,
-    StoreErrorKind, Stored,
+    AlertChanges, Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Purge, Settings, Store,
+    StoreError, StoreErrorKind, Stored,
 };
 
 use super::observation::{Answer, Seen};
@@ -124,6 +124,10 @@ impl Store for SimStore {
 
     fn keep_settings(&mut self, settings: &Settings, usage: &[(StorageMode, Usage)]) -> Result<(), StoreError> {
         self.plain(|store| store.keep_settings(settings, usage))
+    }
+
+    fn keep_alerts(&mut self, changes: &AlertChanges) -> Result<(), StoreError> {
+        self.plain(|store| store.keep_alerts(changes))
     }
 
     fn bytes_written(&mut self) -> Option<u64> {

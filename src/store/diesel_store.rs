@@ -16,10 +16,11 @@ use super::endpoints::Failure;
 use super::lock::{self, FileLock};
 use super::purge::{self, Purge};
 use super::{
-    Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Settings, Store, StoreError, StoreErrorKind,
-    Stored,
+    AlertChanges, Committed, EndpointChange, EventBatch, HistoryBatch, LiveChanges, NewEndpoint, Settings, Store, StoreError,
+    StoreErrorKind, Stored,
 };
-use super::{endpoints, events, expire, flushes, history, live, migrate, modes, single, written_bytes, zones};
+use super::{alerts, endpoints, events, expire, flushes, history, live, migrate, modes, single, written_bytes, zones};
+use crate::alerts::Active;
 use crate::clock::{Clock, SharedClock, Timestamp};
 use crate::event::{EndpointId, Record};
 use crate::modes::StorageMode;
@@ -77,6 +78,14 @@ impl DieselStore {
             batch_size,
             file_bytes: written_bytes::of_this_thread().map(|_| 0),
         })
+    }
+
+    /// The alerts that people were told of and that are not over. Read once, at the start, by who goes on watching.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub fn told_alerts(&mut self) -> Result<Vec<Active>, StoreError> {
+        self.write(|connection, _| Ok(alerts::told(connection)?))
     }
 
     /// Runs `work` in a transaction and makes it durable, or leaves nothing of it.
@@ -199,6 +208,10 @@ impl Store for DieselStore {
             modes::store_settings(connection, settings)?;
             Ok(usage.iter().try_for_each(|(mode, usage)| modes::store_usage(connection, *mode, usage))?)
         })
+    }
+
+    fn keep_alerts(&mut self, changes: &AlertChanges) -> Result<(), StoreError> {
+        self.write(|connection, _| Ok(alerts::keep(connection, changes)?))
     }
 
     fn bytes_written(&mut self) -> Option<u64> {

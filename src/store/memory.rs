@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono_tz::Tz;
 
 use super::{
-    Committed, CounterEvent, EndpointChange, EventBatch, FlushInfo, HistoryBatch, LiveChanges, NewEndpoint, Purge, Settings,
-    Store, StoreError, StoreErrorKind, Stored,
+    AlertChanges, Committed, CounterEvent, EndpointChange, EventBatch, FlushInfo, HistoryBatch, LiveChanges, NewEndpoint, Purge,
+    Settings, Store, StoreError, StoreErrorKind, Stored,
 };
+use crate::alerts::{Active, Condition};
 use crate::clock::Timestamp;
 use crate::endpoint::{Endpoint, EndpointHealth};
 use crate::event::{EndpointId, EventKind, InstanceConfig, Record, Sample, TunnelKey, TunnelState};
@@ -86,6 +87,8 @@ pub struct Tables {
     pub settings: Settings,
     /// `mode_usage`.
     pub usage: BTreeMap<StorageMode, Usage>,
+    /// `alerts`.
+    pub alerts: BTreeMap<Condition, Active>,
     /// Records that were stored one at a time.
     pub singles: u64,
     /// Transactions committed.
@@ -344,6 +347,15 @@ impl Store for MemoryStore {
         self.transaction(|inner| {
             inner.tables.settings = settings.clone();
             inner.tables.usage.extend(usage.iter().copied());
+            Ok(())
+        })
+    }
+
+    fn keep_alerts(&mut self, changes: &AlertChanges) -> Result<(), StoreError> {
+        self.transaction(|inner| {
+            let alerts = &mut inner.tables.alerts;
+            changes.over.iter().for_each(|condition| drop(alerts.remove(condition)));
+            alerts.extend(changes.told.iter().map(|alert| (alert.condition.clone(), alert.clone())));
             Ok(())
         })
     }

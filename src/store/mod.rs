@@ -5,6 +5,7 @@
 //!
 //! [`DieselStore`] is the one store there is: SQLite or PostgreSQL, one schema, one file per group of tables.
 
+mod alerts;
 mod backup;
 mod check;
 mod check_history;
@@ -58,6 +59,7 @@ use crate::modes::StorageMode;
 use crate::modes::usage::{Comparison, Usage};
 use crate::retention::{Expired, Expiry};
 
+pub use alerts::AlertChanges;
 pub use backup::{BackupError, Copied, Lineage, Restored, back_up, beside, restore};
 pub use check::{DatabaseReport, check_database};
 pub use check_history::HistoryReport;
@@ -367,6 +369,12 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// As [`Store::commit_events`].
     fn keep_settings(&mut self, settings: &Settings, usage: &[(StorageMode, Usage)]) -> Result<(), StoreError>;
+
+    /// Stores what changed about the alerts that people were told of.
+    ///
+    /// # Errors
+    /// As [`Store::commit_events`].
+    fn keep_alerts(&mut self, changes: &AlertChanges) -> Result<(), StoreError>;
 
     /// Bytes that the database has written, counted from anywhere; `None` where that cannot be told. SQLite: by this
     /// recorder's calls, log and checkpoints included. PostgreSQL: of its log, by everyone.

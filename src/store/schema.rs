@@ -3,6 +3,18 @@
 diesel::table! {
     use diesel::sql_types::*;
 
+    alerts (kind, endpoint, instance_id) {
+        kind -> Text,
+        endpoint -> Text,
+        instance_id -> Text,
+        since -> Int8,
+        text -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     counter_events (event_id, kind) {
         event_id -> Int8,
         kind -> Text,
@@ -415,6 +427,7 @@ diesel::joinable!(tunnel_config -> endpoints (endpoint_id));
 diesel::joinable!(tunnel_state -> endpoints (endpoint_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
+    alerts,
     counter_events,
     endpoint_sse,
     endpoints,

@@ -1,10 +1,12 @@
 //! Records stored one at a time, batches over them, and what is kept of the modes.
 
+use tidegate::alerts::{Active, Condition};
+use tidegate::clock::Timestamp;
 use tidegate::event::{Event, EventKind, Record};
 use tidegate::id::EventId;
 use tidegate::modes::StorageMode;
 use tidegate::modes::usage::{Comparison, Usage};
-use tidegate::store::{Committed, EventBatch, LiveChanges, Overlap, Settings, Store, StoreErrorKind};
+use tidegate::store::{AlertChanges, Committed, EventBatch, LiveChanges, Overlap, Settings, Store, StoreErrorKind};
 
 use crate::postgres::TestDatabase;
 use crate::sample::{NOON, batch, config, endpoint, event, gap, live_changes, open, tunnel, update};
@@ -138,4 +140,25 @@ pub fn settings_and_usage_are_read_as_they_were_kept(database: &TestDatabase) {
     // With the rows of the batch that carries it.
     assert_eq!(stored.usage[&StorageMode::Batched], Usage { events: 4, rows: 5, ..usage });
     assert!(store.bytes_written().expect("both databases tell") > before);
+}
+
+pub fn what_people_were_told_is_read_as_it_was_kept(database: &TestDatabase) {
+    let mut store = open(database);
+    let alert = |kind: &str, endpoint: &str, instance: &str, text: &str| Active {
+        condition: Condition::from_parts(kind, endpoint, instance).unwrap(),
+        since: NOON,
+        text: text.to_owned(),
+    };
+    let offline = alert("endpoint_offline", "東京", "", "connection refused");
+    let tunnel = alert("tunnel_error", "東京", "9545ac3d", "tunnel web\0 is in error");
+    let full = alert("journal_full", "", "", "the journal is nearly full");
+    let told = vec![offline.clone(), full.clone(), tunnel.clone()];
+    store.keep_alerts(&AlertChanges { told: told.clone(), over: Vec::new() }).unwrap();
+    let kept = store.told_alerts().unwrap();
+    assert_eq!(kept[..2], told[..2], "by kind and name");
+    assert_eq!((&kept[2].condition, &*kept[2].text), (&tunnel.condition, "tunnel web\u{fffd} is in error"), "no NUL");
+    let later = Active { since: Timestamp(NOON.0 + 1), ..offline.clone() };
+    let over = vec![full.condition, tunnel.condition, Condition::FlushOverdue];
+    store.keep_alerts(&AlertChanges { told: vec![later.clone()], over }).unwrap();
+    assert_eq!(store.told_alerts().unwrap(), [later]);
 }

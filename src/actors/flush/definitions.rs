@@ -1,4 +1,4 @@
-//! Definitions of endpoints. Each is tried once and answered, whatever comes of it.
+//! Definitions of endpoints, and what people were told. Each is tried once and answered, whatever comes of it.
 
 use actix::{Handler, Message, ResponseFuture};
 use tokio::sync::oneshot;
@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::event::EndpointId;
 use crate::modes::StorageMode;
 use crate::modes::usage::Usage;
-use crate::store::{EndpointChange, NewEndpoint, Purge, Settings, Store, StoreError};
+use crate::store::{AlertChanges, EndpointChange, NewEndpoint, Purge, Settings, Store, StoreError};
 
 /// Make an endpoint. Sent by the EndpointsActor, which passes a failure on to who asked.
 #[derive(Debug, Message)]
@@ -35,10 +35,16 @@ pub struct RemoveEndpoint {
     pub purge: bool,
 }
 
+/// Store what changed about the alerts that people were told of. Sent by the AlertsActor, which asks again if it fails.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), StoreError>")]
+pub struct KeepAlerts(pub AlertChanges);
+
 pub(super) enum Definition {
     Add(NewEndpoint, oneshot::Sender<Result<EndpointId, StoreError>>),
     Change(ChangeEndpoint, oneshot::Sender<Result<(), StoreError>>),
     Remove(EndpointId, oneshot::Sender<Result<(), StoreError>>),
+    Alerts(AlertChanges, oneshot::Sender<Result<(), StoreError>>),
     Keep(Settings, Vec<(StorageMode, Usage)>, Option<oneshot::Sender<Result<(), StoreError>>>),
 }
 
@@ -87,6 +93,7 @@ impl Definition {
             Self::Add(new, reply) => done(store.add_endpoint(&new, at), reply),
             Self::Change(ChangeEndpoint { id, change }, reply) => done(store.change_endpoint(id, &change, at), reply),
             Self::Remove(id, reply) => done(store.remove_endpoint(id), reply),
+            Self::Alerts(changes, reply) => done(store.keep_alerts(&changes), reply),
             Self::Keep(settings, usage, reply) => Outcome::Kept(store.keep_settings(&settings, &usage), reply),
         }
     }
@@ -109,6 +116,21 @@ impl Handler<ChangeEndpoint> for FlushActor {
     fn handle(&mut self, change: ChangeEndpoint, ctx: &mut Self::Context) -> Self::Result {
         let (reply, answer) = oneshot::channel();
         self.definitions.push_back(Definition::Change(change, reply));
+        self.write_next(ctx);
+        Box::pin(answered(answer))
+    }
+}
+
+impl Handler<KeepAlerts> for FlushActor {
+    type Result = ResponseFuture<Result<(), StoreError>>;
+
+    /// Not while the database is down: nobody waits for it, and it is asked again.
+    fn handle(&mut self, KeepAlerts(changes): KeepAlerts, ctx: &mut Self::Context) -> Self::Result {
+        if let Some(error) = self.down() {
+            return Box::pin(async { Err(error) });
+        }
+        let (reply, answer) = oneshot::channel();
+        self.definitions.push_back(Definition::Alerts(changes, reply));
         self.write_next(ctx);
         Box::pin(answered(answer))
     }
