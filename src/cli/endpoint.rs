@@ -195,7 +195,7 @@ impl Endpoint {
             }
             Action::List { output } => {
                 let endpoints = Place::find(config).await.endpoints().await?;
-                if output.json { output::json(&Endpoints { endpoints }) } else { list(&endpoints) }
+                if output.json { output::json(&Endpoints { endpoints, next: None }) } else { list(&endpoints) }
             }
             Action::Probe(probe) => return probe.execute(config).await,
             Action::Remove { name, purge, yes, output } => return remove(config, &name, purge, yes, output).await,

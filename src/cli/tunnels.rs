@@ -43,7 +43,7 @@ impl Tunnels {
             }
         }
         if self.output.json {
-            output::json(&Document { tunnels });
+            output::json(&Document { tunnels, next: None });
         } else if tunnels.is_empty() {
             output::note("no tunnels yet; `tidegate endpoint list` shows whether the masters are connected");
         } else {

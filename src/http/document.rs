@@ -18,6 +18,9 @@ use crate::transport::probe::Step;
 pub struct Endpoints {
     /// By name.
     pub endpoints: Vec<EndpointDocument>,
+    /// `cursor` of the next part, `null` at the end; absent where no part was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// An endpoint.
@@ -135,6 +138,9 @@ impl EndpointDocument {
 pub struct Tunnels {
     /// By endpoint and instance.
     pub tunnels: Vec<TunnelDocument>,
+    /// `cursor` of the next part, `null` at the end; absent where no part was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// A tunnel. Counters are bytes, seen from the instance's non-tunnel side.

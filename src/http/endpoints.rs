@@ -10,6 +10,7 @@ use utoipa::IntoParams;
 use super::document::{AddEndpoint, ChangeEndpoint, EndpointDocument, Endpoints};
 use super::etag;
 use super::mirror::{self, Mirror};
+use super::paging;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::routes::{Answer, resource};
@@ -26,15 +27,36 @@ pub(super) fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
         .service(resource("/api/v1/endpoints/{name}/trust").post(trust_endpoint::<R>));
 }
 
-/// All endpoints, by name. At most 100 ms old.
-#[utoipa::path(get, path = "/api/v1/endpoints", tag = "endpoints", responses(
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct EndpointQuery {
+    /// How many at most; all, unless given.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next` of the answer before.
+    cursor: Option<String>,
+}
+
+/// All endpoints, by name, or a part of them. At most 100 ms old.
+#[utoipa::path(get, path = "/api/v1/endpoints", tag = "endpoints", params(EndpointQuery), responses(
     (status = 200, body = Endpoints),
     (status = 304, description = "As the `ETag` in `If-None-Match` says"),
 ))]
-async fn list_endpoints<R: RecorderApi>(request: HttpRequest, mirror: web::Data<Mirror<R>>) -> Answer {
+async fn list_endpoints<R: RecorderApi>(
+    request: HttpRequest,
+    mirror: web::Data<Mirror<R>>,
+    query: web::Query<EndpointQuery>,
+) -> Answer {
+    let limit = paging::limit(query.limit)?;
+    let after = query.cursor.as_deref();
     mirror.refresh().await?;
     Ok(mirror.read(|picture| {
-        let body = || format!("{{\"endpoints\":{}}}", mirror::list(picture.endpoints_after(0)));
+        let body = || {
+            let (page, end) = picture.endpoint_page(after, limit);
+            let next = paging::next(query.limit.is_some() || after.is_some(), end);
+            format!("{{\"endpoints\":{}{next}}}", mirror::list(page.into_iter()))
+        };
         etag::tagged(&request, &picture.tag(), || body().into())
     }))
 }

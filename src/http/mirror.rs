@@ -237,6 +237,44 @@ impl Picture {
 
     /// The documents of tunnels that changed after a revision: of all endpoints, of one, or one of one's.
     pub fn tunnels_after(&self, revision: u64, endpoint: Option<&str>, instance: Option<&str>) -> impl Iterator<Item = &Rc<str>> {
+        let instance = instance.map(str::to_owned);
+        self.tunnels_of(endpoint)
+            .filter(move |(key, shown)| {
+                shown.revision > revision && instance.as_deref().is_none_or(|instance| key.instance.as_str() == instance)
+            })
+            .map(|(_, shown)| &shown.text)
+    }
+
+    /// The documents of at most `limit` endpoints whose names come after that one, and the name at which they end if there are
+    /// more.
+    #[must_use]
+    pub fn endpoint_page(&self, after: Option<&str>, limit: usize) -> (Vec<&Rc<str>>, Option<&str>) {
+        let is_after = |shown: &&EndpointShown| after.is_none_or(|after| shown.name.as_str() > after);
+        let mut page: Vec<&EndpointShown> = self.endpoints.values().filter(is_after).collect();
+        page.sort_by(|a, b| a.name.cmp(&b.name));
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let end = page.last().filter(|_| more).map(|shown| shown.name.as_str());
+        (page.into_iter().map(|shown| &shown.text).collect(), end)
+    }
+
+    /// The documents of at most `limit` tunnels after that one, of all endpoints or of one, and the tunnel at which they end if
+    /// there are more.
+    #[must_use]
+    pub fn tunnel_page(
+        &self,
+        endpoint: Option<&str>,
+        after: Option<&TunnelKey>,
+        limit: usize,
+    ) -> (Vec<&Rc<str>>, Option<&TunnelKey>) {
+        let mut rest = self.tunnels_of(endpoint).filter(|(key, _)| after.is_none_or(|after| *key > after));
+        let page: Vec<(&TunnelKey, &TunnelShown)> = rest.by_ref().take(limit).collect();
+        let end = page.last().filter(|_| rest.next().is_some()).map(|(key, _)| *key);
+        (page.into_iter().map(|(_, shown)| &shown.text).collect(), end)
+    }
+
+    /// In the order of endpoints' ids and of instances.
+    fn tunnels_of(&self, endpoint: Option<&str>) -> impl Iterator<Item = (&TunnelKey, &TunnelShown)> {
         // By endpoint: names are few, tunnels are many.
         let wanted: Vec<EndpointId> = self
             .endpoints
@@ -244,17 +282,9 @@ impl Picture {
             .filter(|(_, shown)| endpoint.is_none_or(|name| shown.name == name))
             .map(|(id, _)| *id)
             .collect();
-        let instance = instance.map(str::to_owned);
         wanted.into_iter().flat_map(move |id| {
             let first = TunnelKey { endpoint: id, instance: InstanceId::default() };
-            let instance = instance.clone();
-            self.tunnels
-                .range(first..)
-                .take_while(move |(key, _)| key.endpoint == id)
-                .filter(move |(key, shown)| {
-                    shown.revision > revision && instance.as_deref().is_none_or(|instance| key.instance.as_str() == instance)
-                })
-                .map(|(_, shown)| &shown.text)
+            self.tunnels.range(first..).take_while(move |(key, _)| key.endpoint == id)
         })
     }
 }

@@ -60,6 +60,33 @@ async fn what_changed_after_a_revision_is_told_and_nothing_else() {
 }
 
 #[actix_rt::test]
+async fn tunnels_come_in_parts_that_are_the_whole_together_whatever_is_removed_meanwhile() {
+    let (mut picture, views) = (picture(), views(&["tokyo", "paris"]).await);
+    let all = [(1, "a"), (1, "b"), (1, "c"), (2, "a"), (2, "b")];
+    picture.take(delta(1, all.map(|(endpoint, instance)| tunnel(endpoint, instance, 1, None)).to_vec()), &views, Timestamp(0));
+    let page = |picture: &Picture, endpoint: Option<&str>, after: Option<&TunnelKey>, limit: usize| {
+        let (page, end) = picture.tunnel_page(endpoint, after, limit);
+        let names = page.into_iter().map(|text| {
+            let document: Value = serde_json::from_str(text).unwrap();
+            format!("{}/{}", document["endpoint"].as_str().unwrap(), document["instance_id"].as_str().unwrap())
+        });
+        (names.collect::<Vec<_>>().join(" "), end.cloned())
+    };
+    assert_eq!(page(&picture, None, None, 2), ("tokyo/a tokyo/b".to_owned(), Some(key(1, "b"))));
+    assert_eq!(page(&picture, None, Some(&key(1, "b")), 2), ("tokyo/c paris/a".to_owned(), Some(key(2, "a"))));
+    assert_eq!(page(&picture, None, Some(&key(2, "a")), 1), ("paris/b".to_owned(), None));
+    assert_eq!(page(&picture, Some("paris"), None, 2), ("paris/a paris/b".to_owned(), None));
+    assert_eq!(page(&picture, None, None, usize::MAX).1, None);
+    let left = vec![(EndpointId(1), ["a", "c"].map(InstanceId::from).into())];
+    picture.take(Delta { thinned: left, ..delta(2, Vec::new()) }, &views, Timestamp(0));
+    assert_eq!(
+        page(&picture, None, Some(&key(1, "b")), 1),
+        ("tokyo/c".to_owned(), Some(key(1, "c"))),
+        "the cursor's own is gone"
+    );
+}
+
+#[actix_rt::test]
 async fn a_rate_is_shown_until_its_time_and_an_endpoint_shows_the_sum() {
     let (mut picture, views) = (picture(), views(&["tokyo"]).await);
     picture.take(delta(1, vec![tunnel(1, "a", 1, Some((5, 100))), tunnel(1, "b", 1, Some((7, 200)))]), &views, Timestamp(0));

@@ -25,6 +25,7 @@ pub mod mirror;
 mod mode;
 mod openapi;
 pub mod page;
+mod paging;
 mod parameters;
 mod probe;
 pub mod problem;

@@ -36,6 +36,8 @@ fn examples() -> Vec<(&'static str, &'static str, &'static str, Option<Value>, u
         ("POST", "/api/v1/endpoints/{name}/trust", "/api/v1/endpoints/tokyo/trust", None, 200),
         ("GET", "/api/v1/tunnels", "/api/v1/tunnels?endpoint=tokyo", None, 200),
         ("GET", "/api/v1/tunnels", "/api/v1/tunnels?endpoint=paris", None, 404),
+        ("GET", "/api/v1/tunnels", "/api/v1/tunnels?limit=1&cursor=1/a", None, 200),
+        ("GET", "/api/v1/endpoints", "/api/v1/endpoints?limit=1", None, 200),
         ("POST", "/api/v1/flush", "/api/v1/flush", None, 200),
         ("GET", "/api/v1/mode", "/api/v1/mode", None, 200),
         ("POST", "/api/v1/mode", "/api/v1/mode", Some(json!({"mode": "dual", "set": {"storage.batch_size": "7"}})), 200),

@@ -7,6 +7,7 @@ use utoipa::IntoParams;
 use super::document::Tunnels;
 use super::etag;
 use super::mirror::{self, Mirror};
+use super::paging;
 use super::problem::Problem;
 use super::recorder::RecorderApi;
 use super::routes::{Answer, resource};
@@ -22,9 +23,15 @@ pub(super) fn configure<R: RecorderApi>(config: &mut web::ServiceConfig) {
 struct TunnelQuery {
     /// Only the tunnels of this endpoint.
     endpoint: Option<String>,
+    /// How many at most; all, unless given.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next` of the answer before.
+    #[param(pattern = "^-?[0-9]+/")]
+    cursor: Option<String>,
 }
 
-/// All tunnels, by endpoint and instance. At most 100 ms old.
+/// All tunnels, by endpoint and instance, or a part of them. At most 100 ms old.
 #[utoipa::path(get, path = "/api/v1/tunnels", tag = "state", params(TunnelQuery), responses(
     (status = 200, body = Tunnels),
     (status = 304, description = "As the `ETag` in `If-None-Match` says"),
@@ -35,13 +42,20 @@ async fn list_tunnels<R: RecorderApi>(
     mirror: web::Data<Mirror<R>>,
     query: web::Query<TunnelQuery>,
 ) -> Answer {
+    let limit = paging::limit(query.limit)?;
+    let after = query.cursor.as_deref().map(paging::tunnel).transpose()?;
+    let is_part = query.limit.is_some() || after.is_some();
     mirror.refresh().await?;
     let endpoint = query.endpoint.as_deref();
     mirror.read(|picture| -> Result<HttpResponse, Problem> {
         if let Some(name) = endpoint.filter(|name| picture.endpoint(name).is_none()) {
             return Err(ChangeError::NotFound(name.to_owned()).into());
         }
-        let body = || format!("{{\"tunnels\":{}}}", mirror::list(picture.tunnels_after(0, endpoint, None)));
+        let body = || {
+            let (page, end) = picture.tunnel_page(endpoint, after.as_ref(), limit);
+            let next = paging::next(is_part, end.map(paging::cursor).as_deref());
+            format!("{{\"tunnels\":{}{next}}}", mirror::list(page.into_iter()))
+        };
         Ok(etag::tagged(&request, &picture.tag(), || body().into()))
     })
 }
