@@ -195,3 +195,23 @@ fn head_is_answered_without_a_body_and_the_connection_goes_on() {
     }
     assert!(ask("GET /healthz").starts_with("HTTP/1.1 200 "));
 }
+
+/// Sent without waiting for answers: each HEAD has its head, whatever comes behind it, and the connection goes on to the last.
+#[test]
+fn heads_in_a_row_are_all_answered() {
+    let setup = Setup::sqlite();
+    let _recorder = setup.start_and_wait();
+    let mut stream = TcpStream::connect(address(&setup)).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let ask = |method: &str, path: &str, more: &str| format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
+    let heads: String = ["/healthz", "/api/v1/stats", "/nothing", "/"].map(|path| ask("HEAD", path, "")).concat();
+    let last = ask("GET", "/healthz", "Connection: close\r\n");
+    stream.write_all(format!("{heads}{last}").as_bytes()).expect("it takes them");
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).expect("it answers");
+    let parts: Vec<&str> = answers.split("\r\n\r\n").collect();
+    let statuses: Vec<&str> = parts.iter().filter_map(|part| part.strip_prefix("HTTP/1.1 ")?.get(..3)).collect();
+    assert_eq!(statuses, ["200", "200", "404", "200", "200"], "{answers}");
+    assert!(parts[..4].iter().all(|head| head.contains("content-length: ") && !head.contains("chunked")), "{answers}");
+    assert!(parts.len() == 6 && !parts[5].is_empty(), "only the last has a body: {answers}");
+}

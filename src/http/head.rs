@@ -8,6 +8,7 @@ use actix_web::Error;
 use actix_web::body::{BodySize, EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::Bytes;
 
@@ -23,17 +24,24 @@ pub async fn as_get(
         return Ok(next.call(request).await?.map_into_left_body());
     }
     request.head_mut().method = Method::GET;
-    let response = next.call(request).await?;
+    let mut response = next.call(request).await?;
+    let size = match response.response().body().size() {
+        // Where requests are sent in a row actix-http takes the method of the one that it read last for all of them. So the length is
+        // told by hand, and the body is one of which nothing is expected: else the connection would be ended here for what is missing.
+        BodySize::Sized(length @ 1..) => {
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            response.response_mut().head_mut().no_chunking(true);
+            BodySize::Stream
+        }
+        BodySize::Sized(0) => BodySize::Sized(0),
+        // Of a body without a length nothing is told.
+        BodySize::Stream | BodySize::None => BodySize::None,
+    };
     // With its body a stream would end only when its reader leaves; so this one is no reader at all.
-    Ok(response.map_body(|_, body| EitherBody::right(Unsent(known(body.size())))))
+    Ok(response.map_body(|_, _| EitherBody::right(Unsent(size))))
 }
 
-/// The length if there is one. Of a body without one nothing is told, or the connection would be closed at its end.
-fn known(size: BodySize) -> BodySize {
-    if size == BodySize::Stream { BodySize::None } else { size }
-}
-
-/// A body whose length is told and which is not sent.
+/// A body that is not sent.
 struct Unsent(BodySize);
 
 impl MessageBody for Unsent {
