@@ -18,6 +18,18 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// How long one command may take: starting a browser on a busy machine is the longest.
 const COMMAND_MAX: Duration = Duration::from_secs(120);
 
+/// Views of a recorder that follows the recorded stream as `tokyo`: name and address.
+pub const VIEWS: [(&str, &str); 5] = [
+    ("overview", "/#/"),
+    ("endpoint", "/#/endpoint/tokyo"),
+    ("tunnels", "/#/tunnels"),
+    ("tunnel", "/#/tunnel/tokyo/0a8d970c"),
+    ("storage", "/#/storage"),
+];
+/// Says that a view has all that it waits for.
+pub const SETTLED: &str =
+    "document.querySelector('h1') && document.querySelector('.link.live') && !document.body.innerText.match(/Loading…|加载中/)";
+
 /// A browser with one window and an empty profile. Ends when dropped.
 pub struct Browser {
     driver: Child,
@@ -161,6 +173,13 @@ impl Browser {
     /// Lets the system's colours be `light` or `dark`.
     pub fn prefer_colours(&self, scheme: &str) {
         self.devtools("Emulation.setEmulatedMedia", &json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}));
+    }
+
+    /// Chooses language and theme, as the switches of the page do, and loads it anew.
+    pub fn choose(&self, language: &str, theme: &str) {
+        self.run(&format!("localStorage.setItem('language', '{language}'); localStorage.setItem('theme', '{theme}')"));
+        self.run("location.reload()");
+        self.until("the choice is taken", &format!("document.documentElement.dataset.theme === '{theme}'"));
     }
 
     /// Lets files that the page gives be saved in this folder.

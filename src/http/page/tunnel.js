@@ -23,7 +23,7 @@ const KINDS = ["update", "log", "create", "delete", "initial"];
 
 /** What an event says besides its kind. */
 function told(event) {
-    if (event.logs) return span({ class: "log", dir: "auto" }, ansi(event.logs).map(([text, style], index) => span({ key: index, class: style }, text)));
+    if (event.logs) return span({ class: "log", dir: "auto" }, ansi(event.logs).map(([text, kind, style], index) => span({ key: index, class: kind, style }, text)));
     const said = [];
     if (event.status) said.push(h(Status, { key: "status", status: event.status }));
     if (COUNTING.includes(event.kind)) {
@@ -147,8 +147,8 @@ export function Tunnel({ state, endpoint, id }) {
             tunnel && h(Card, { title: t("details") }, h(Facts, {
                 facts: [
                     [t("instance_id"), code(null, h(Name, { text: tunnel.instance_id }))],
-                    [t("alias"), tunnel.alias && h(Name, { text: tunnel.alias })],
-                    [t("command"), code({ class: "break", dir: "auto" }, plain(tunnel.url))],
+                    [t("alias"), tunnel.alias && div({ class: "break", tabindex: 0 }, h(Name, { text: tunnel.alias }))],
+                    [t("command"), code({ class: "break", dir: "auto", tabindex: 0 }, plain(tunnel.url))],
                     [t("tcp"), h(Flow, { received: bytes(tunnel.tcp_rx), sent: bytes(tunnel.tcp_tx) })],
                     [t("udp"), h(Flow, { received: bytes(tunnel.udp_rx), sent: bytes(tunnel.udp_tx) })],
                     [t("last_event"), h(When, { time: tunnel.last_event_time })],
