@@ -7,7 +7,7 @@ import { t, word } from "./i18n.js";
 import { fleet } from "./overview.js";
 import { endpointChart, Moved, SUMS_EVERY } from "./traffic.js";
 import { TunnelTable } from "./tunnels.js";
-import { Card, Flow, Heading, Loaded, mood, Name, Notice, Since, Status, Statuses, tags, Tile, When } from "./ui.js";
+import { Card, Flow, Heading, Loaded, mood, Name, Notice, Since, Status, Statuses, tags, Tile, When, Wide } from "./ui.js";
 
 const { a, button, code, dd, div, dl, dt, p, table, tbody, td, th, thead, tr } = tags;
 
@@ -25,7 +25,7 @@ export function Gaps({ scope }) {
     const path = query("gaps", { ...scope, limit: GAPS_SHOWN });
     const view = ({ gaps }) => gaps.length === 0
         ? p({ class: "muted nothing" }, t("no_gaps"))
-        : div({ class: "scroll" }, table({ class: "plain" },
+        : h(Wide, { label: t("gaps") }, table({ class: "plain" },
             thead(null, tr(null, th(null, t("from")), th(null, t("lasted")), th(null, t("why")))),
             tbody(null, gaps.map((gap) => tr({ key: gap.id },
                 td(null, h(When, { time: gap.from })),

@@ -4,7 +4,7 @@ import { api, get } from "./api.js";
 import { Facts } from "./endpoint.js";
 import { bytes, count, decimal, duration, millis } from "./format.js";
 import { t, word } from "./i18n.js";
-import { Card, Dialog, Loaded, Notice, showDialog, Since, tags, toast } from "./ui.js";
+import { Card, Dialog, Loaded, Notice, showDialog, Since, tags, toast, Wide } from "./ui.js";
 
 const { button, code, div, input, label, li, p, span, table, tbody, td, th, thead, tr, ul } = tags;
 
@@ -54,7 +54,7 @@ class SettingDialog extends Component {
 
 /** The keys that may change while the recorder runs. */
 function Settings({ settings, reload }) {
-    return div({ class: "scroll" }, table({ class: "plain", id: "settings" },
+    return h(Wide, { label: t("setting") }, table({ class: "plain", id: "settings" },
         thead(null, tr(null, th(null, t("setting")), th(null, t("value")), th(null, span({ class: "sr" }, t("edit"))))),
         tbody(null, Object.entries(settings).map(([name, setting]) => tr({ key: name },
             td({ title: word("setting", name) }, code(null, name)),
@@ -65,7 +65,7 @@ function Settings({ settings, reload }) {
 function Costs({ modes }) {
     if (modes.length === 0) return null;
     const head = (text) => th({ class: "number" }, text);
-    return div({ class: "scroll" }, table({ class: "plain" },
+    return h(Wide, { label: t("mode") }, table({ class: "plain" },
         thead(null, tr(null, th(null, t("mode")), head(t("in_force")), head(t("events")), head(t("transactions_per_1000")), head(t("database_time_per_1000")), head(t("bytes_written")), head(t("latency")))),
         tbody(null, modes.map((cost) => tr({ key: cost.mode },
             td(null, word("mode", cost.mode)),

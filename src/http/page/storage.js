@@ -7,7 +7,7 @@ import { attempt } from "./dialogs.js";
 import { bytes, clock, count, duration, exact, millis } from "./format.js";
 import { t, word } from "./i18n.js";
 import { Mode } from "./mode.js";
-import { Card, Heading, Loaded, Notice, Since, tags, toast, When } from "./ui.js";
+import { Card, Heading, Loaded, Notice, Since, tags, toast, When, Wide } from "./ui.js";
 
 const { button, div, p, path, span, svg, table, tbody, td, th, thead, tr } = tags;
 
@@ -107,7 +107,7 @@ function Sizes({ sizes, stats }) {
                 [t("database"), stats.database.ok ? t("works") : stats.database.error ?? t("not_tried_yet")],
             ],
         }),
-        div({ key: "tables", class: "scroll" }, table({ class: "plain" },
+        h(Wide, { key: "tables", label: t("database") }, table({ class: "plain" },
             thead(null, tr(null, th(null, t("table")), th({ class: "number" }, t("size")), th({ class: "number narrow" }, t("rows")), th({ class: "narrow" }, t("oldest")), th(null, t("retention")), th({ class: "wide", "aria-hidden": "true" }))),
             tbody(null, byUse.map((one) => tr({ key: one.name },
                 td(null, one.name),

@@ -75,6 +75,11 @@ export function Card({ title, aside, children, ...rest }) {
     return section(name, div({ class: "card-head" }, h2(null, title), aside && div({ class: "card-aside" }, aside)), children);
 }
 
+/** What may be wider than the screen: then it scrolls by itself, by keyboard too. */
+export function Wide({ label, children }) {
+    return div({ class: "scroll", role: "group", "aria-label": label, tabindex: 0 }, children);
+}
+
 /** The heading of a view. */
 export function Heading({ children, above, aside }) {
     return div({ class: "heading" },
