@@ -10,6 +10,8 @@ const { div, figcaption, figure, p, span } = tags;
 const HEIGHT = 190;
 /** Width of the axis with the values, in pixels: the same for all charts, so that their times stand below each other. */
 const AXIS_WIDTH = 74;
+/** Steps of an axis whose values are shown without fraction: smaller ones would show the same number twice. */
+const WHOLE_STEPS = Array.from({ length: 16 }, (_, zeros) => [1, 2, 5].map((first) => first * 10 ** zeros)).flat();
 const DAY = 86_400;
 
 /** The colour that a variable of the style sheet stands for now: a canvas does not know variables. */
@@ -87,7 +89,7 @@ function markNow(plot, series, colours) {
  * Props: `title` (`hidden`: for screen readers alone), `note` (beside it; `counts` says in a tooltip what it counts), `time`
  * (epoch seconds), `heard` (seconds of each slot in which the master was heard), `series` of `{ label, colour, values, fill, thin, now }`
  * (`now`: the value of this second; the chart then goes on to this second and moves with it), `bands` (pairs of series between which to fill),
- * `format(value)`, `sync` (charts with the same one share the cursor), `whole` (values are whole numbers).
+ * `format(value)`, `sync` (charts with the same one share the cursor), `whole` (values are shown without fraction).
  */
 export class Chart extends Component {
     place = createRef();
@@ -153,7 +155,7 @@ export class Chart extends Component {
             scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), high > 0 ? high * 1.08 : 1] } },
             axes: [
                 { ...axis, values: timeTexts, space: 64 },
-                { ...axis, values: (_, splits) => splits.map(format), size: AXIS_WIDTH, space: 34, incrs: whole && [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] },
+                { ...axis, values: (_, splits) => splits.map(format), size: AXIS_WIDTH, space: 34, incrs: whole && WHOLE_STEPS },
             ].map((one) => Object.fromEntries(Object.entries(one).filter(([, value]) => value !== undefined))),
             series: [
                 { label: t("time"), value: (_, seconds) => (seconds === null ? UNKNOWN : exact(new Date(seconds * 1000))) },

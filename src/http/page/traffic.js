@@ -53,7 +53,7 @@ const RANGES = { "1h": 30_000, "24h": 60_000, "7d": 300_000, "30d": 900_000, "36
 const LIVE = ["1h", "24h"];
 
 const flow = ({ columns, counts }, now) => ({
-    title: t("traffic"), format: rate, note: total(columns), counts, time: columns.time,
+    title: t("traffic"), format: rate, whole: true, note: total(columns), counts, time: columns.time,
     series: [
         { label: t("received"), colour: "in", values: columns.speed_in, now: now.rate_in, fill: true },
         { label: t("sent"), colour: "out", values: columns.speed_out, now: now.rate_out, fill: true },
