@@ -146,7 +146,7 @@ fn webhook(statuses: &'static [&'static str]) -> String {
                     length => request.extend_from_slice(&piece[..length]),
                 }
             }
-            assert!(String::from_utf8_lossy(&request).contains("\"state\":\"test\""));
+            assert!(String::from_utf8_lossy(&request).contains("\"state\":"));
             write!(tcp, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
         }
     });
@@ -165,6 +165,23 @@ fn a_test_alert_is_sent_and_a_channel_that_fails_says_why() {
     browser.until_text(".toast", "Webhook: the test was taken.");
     browser.click_text("Send a test");
     browser.until_text(".toast.bad", "Webhook: it answered 500");
+    browser.assert_well_behaved();
+}
+
+#[test]
+fn an_alert_that_nobody_was_told_is_shown_with_the_reason() {
+    let url = webhook(&["404 Not Found"]);
+    let setup = Setup::sqlite().set("alerts.webhook_url", &url).set("alerts.endpoint_offline", "1s").endpoint(
+        "oslo",
+        "http://127.0.0.1:9",
+        "key",
+    );
+    let _recorder = setup.start_and_wait();
+    let browser = Browser::start(&setup.origin(), "en");
+    browser.open("/#/storage");
+    browser.until_text(".given-up", "messages given up: 1");
+    browser.until_text(".given-up", "oslo offline: connection refused");
+    browser.until_text(".given-up", "it answered 404");
     browser.assert_well_behaved();
 }
 
