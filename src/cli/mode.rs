@@ -232,7 +232,7 @@ fn verdict(mode: &str, safe: bool) -> &'static str {
         (false, true) => "Safe to switch to batched: yes",
         (false, false) => "Safe to switch to batched: no",
         (true, true) => "Batched is in force, and all that was compared speaks for it.",
-        (true, false) => "Batched is in force; there is nothing to switch to. What a switch would be asked to wait for:",
+        (true, false) => "Batched is in force, so there is nothing to switch to. This would speak against a switch:",
     }
 }
 
