@@ -21,10 +21,9 @@ use tidegate::config::RetentionConfig;
 use tidegate::endpoint::{ApiKey, TlsPolicy};
 use tidegate::event::{Counters, EndpointId, Event, EventKind, InstanceConfig, InstanceId, Record, Sample, TunnelKey};
 use tidegate::id::{EventId, IdGenerator};
-use tidegate::query::calendar::Periods;
 use tidegate::query::events::{self, EventQuery, EventQuestion};
 use tidegate::query::history::{self, HistoryQuery, HistoryQuestion};
-use tidegate::query::traffic::{self, By, PeriodName, TrafficQuery};
+use tidegate::query::traffic::{self, Billing, By, PeriodName, TrafficQuery};
 use tidegate::redact::Redacted;
 use tidegate::store::{
     DatabaseUrl, DieselStore, EventBatch, FlushCause, FlushInfo, LiveChanges, NewEndpoint, ReadConnection, Store,
@@ -163,9 +162,9 @@ fn chart(reader: &mut ReadConnection, query: HistoryQuery, now: Timestamp) {
 }
 
 fn sums(reader: &mut ReadConnection, by: By, period: Option<PeriodName>, now: Timestamp) {
-    let periods = Periods::at(now, chrono_tz::Tz::UTC, 15);
+    let billing = Billing { timezone: chrono_tz::Tz::UTC, start_day: 15 };
     let query = TrafficQuery { by: Some(by), endpoint: None, period };
-    let sums = traffic::answer(reader, &query, &WaitingHistory::default(), &periods, chrono_tz::Tz::UTC);
+    let sums = traffic::answer(reader, &query, &WaitingHistory::default(), now, billing);
     let sums = sums.expect("an answer").expect("nothing waits");
     let rows = match by {
         By::Fleet => 1,

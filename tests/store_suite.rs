@@ -86,5 +86,6 @@ on_both_databases!(
     queries::a_chart_tells_a_silent_tunnel_from_a_time_of_which_nothing_is_known,
     queries::what_was_imported_or_whose_gaps_have_expired_counts_as_not_heard,
     queries::traffic_is_summed_by_day_month_and_cycle,
+    queries::a_flush_on_the_day_of_a_zone_change_moves_no_figure,
     queries::an_export_pages_through_everything_once,
 );

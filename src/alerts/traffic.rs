@@ -5,8 +5,7 @@ use futures_util::future::{FutureExt, LocalBoxFuture};
 
 use crate::blocking::Blocking;
 use crate::query::Scope;
-use crate::query::calendar::Periods;
-use crate::query::traffic::{self, By, PeriodName, Traffic, TrafficQuery};
+use crate::query::traffic::{self, Billing, By, PeriodName, Traffic, TrafficQuery};
 use crate::recorder::RecorderHandle;
 use crate::store::{DatabaseUrl, ReadConnection};
 
@@ -54,12 +53,12 @@ impl CycleTraffic for StoredTraffic {
 impl StoredTraffic {
     async fn read(&self) -> Result<Option<Traffic>, String> {
         let Self { recorder, database, timezone, billing_start_day } = self.clone();
-        let periods = Periods::at(recorder.frame.clock.wall(), timezone, billing_start_day);
+        let (now, billing) = (recorder.frame.clock.wall(), Billing { timezone, start_day: billing_start_day });
         let waiting = recorder.waiting_history(Scope::Fleet).await;
         let query = TrafficQuery { by: Some(By::Endpoint), endpoint: None, period: Some(PeriodName::Cycle) };
         let read = Blocking::Threads.run("traffic", move || {
             let mut reader = ReadConnection::open(&database).map_err(|error| error.to_string())?;
-            traffic::answer(&mut reader, &query, &waiting, &periods, timezone).map_err(|error| error.to_string())
+            traffic::answer(&mut reader, &query, &waiting, now, billing).map_err(|error| error.to_string())
         });
         read.await
     }

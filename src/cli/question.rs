@@ -14,12 +14,11 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::query::QueryError;
 use crate::query::buffered::Buffered;
-use crate::query::calendar::Periods;
 use crate::query::events::{self, EventQuery, EventQuestion};
 use crate::query::export::{self, ExportQuery};
 use crate::query::falls::{self, FallQuery};
 use crate::query::history::{self, HistoryQuery, HistoryQuestion};
-use crate::query::traffic::{self, TrafficQuery};
+use crate::query::traffic::{self, Billing, TrafficQuery};
 
 /// A question that routes and commands share.
 #[derive(Clone, Debug)]
@@ -66,8 +65,8 @@ impl Question {
             }
             Self::Falls(query) => document(&falls::answer(reader, query, &[], now, zone)?),
             Self::Traffic(query) => {
-                let periods = Periods::at(now, zone, config.billing_start_day);
-                document(&traffic::answer(reader, query, &WaitingHistory::default(), &periods, zone)?)
+                let billing = Billing { timezone: zone, start_day: config.billing_start_day };
+                document(&traffic::answer(reader, query, &WaitingHistory::default(), now, billing)?)
             }
             Self::Export(query) => document(&export::answer(reader, query, now, zone)?),
         }

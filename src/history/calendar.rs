@@ -58,19 +58,35 @@ impl Calendar {
         self.zones.last().map_or(Tz::UTC, |(_, zone)| *zone)
     }
 
-    /// The start of the hour that holds a minute.
+    /// This calendar as it will be once a recorder has started at `now` with a zone, if that is another one.
     #[must_use]
-    pub fn hour(&self, minute: Timestamp) -> Timestamp {
-        self.start(minute, |zone, at| Boundaries::new(zone, HOUR).last_until(at)).0
+    pub fn followed_by(&self, zone: Tz, now: Timestamp) -> Self {
+        let mut zones = self.zones.clone();
+        if self.last_zone() != zone {
+            zones.push((Timestamp(now.minute().0 + Timestamp::MINUTE), zone));
+        }
+        Self { zones }
+    }
+
+    /// The start of the hour that holds an instant.
+    #[must_use]
+    pub fn hour(&self, instant: Timestamp) -> Timestamp {
+        self.start(instant, hour_start).0
+    }
+
+    /// The first instant after the hour that holds one.
+    #[must_use]
+    pub fn hour_end(&self, instant: Timestamp) -> Timestamp {
+        let (start, zone) = self.start(instant, hour_start);
+        self.end(zone, start, hour_start, |zone, at| Boundaries::new(zone, HOUR).next_after(at))
     }
 
     /// The day that holds a minute.
     #[must_use]
     pub fn day(&self, minute: Timestamp) -> Day {
         let (start, zone) = self.start(minute, day_start);
-        let end = self.end(zone, start);
-        let changes = self.zones.iter().enumerate().skip(1);
-        let zone_changed = changes.into_iter().any(|(_, (from, _))| *from > start && *from < end);
+        let end = self.end(zone, start, day_start, next_day);
+        let zone_changed = self.zones.iter().skip(1).any(|(from, _)| *from > start && *from < end);
         Day { start, zone_changed }
     }
 
@@ -78,7 +94,19 @@ impl Calendar {
     #[must_use]
     pub fn day_end(&self, minute: Timestamp) -> Timestamp {
         let (start, zone) = self.start(minute, day_start);
-        self.end(zone, start)
+        self.end(zone, start, day_start, next_day)
+    }
+
+    /// The first instant of the days from a date of the last zone on. Under another zone a day belongs to the date that it ended with,
+    /// and belongs to it whole, so that what a period counts does not depend on when it was stored. `None` as of [`first_instant`].
+    #[must_use]
+    pub fn date_start(&self, date: NaiveDate) -> Option<Timestamp> {
+        let first = first_instant(self.last_zone(), date)?;
+        let start = self.day(first).start;
+        let end = self.day_end(first);
+        let last = Timestamp(end.0 - 1);
+        let zone = self.zones.iter().rfind(|(from, _)| *from <= last).map_or(Tz::UTC, |(_, zone)| *zone);
+        Some(if start == first || self::date(zone, last) >= date { start } else { end })
     }
 
     /// Where a stretch begins, and with which zone.
@@ -97,25 +125,35 @@ impl Calendar {
         }
     }
 
-    /// Where a day that began at `start` under the zone of that index ends: at the first midnight of whichever zone is in
-    /// force then.
-    fn end(&self, mut index: usize, start: Timestamp) -> Timestamp {
+    /// Where a stretch that began at `start` under the zone of that index ends: at the first begin of another one in whichever zone
+    /// is in force then.
+    fn end(
+        &self,
+        mut index: usize,
+        start: Timestamp,
+        start_in: impl Fn(Tz, Timestamp) -> Timestamp,
+        next_in: impl Fn(Tz, Timestamp) -> Timestamp,
+    ) -> Timestamp {
         let mut at = start;
         loop {
-            let midnight = next_day(self.zones[index].1, at);
+            let next = next_in(self.zones[index].1, at);
             match self.zones.get(index + 1) {
-                Some((from, _)) if *from <= midnight => {
+                Some((from, _)) if *from <= next => {
                     index += 1;
                     at = *from;
-                    // A change on the new zone's midnight begins a day.
-                    if day_start(self.zones[index].1, at) == at && at > start {
+                    // A change on the new zone's midnight begins a day, one on its full hour an hour.
+                    if start_in(self.zones[index].1, at) == at && at > start {
                         return at;
                     }
                 }
-                _ => return midnight,
+                _ => return next,
             }
         }
     }
+}
+
+fn hour_start(zone: Tz, at: Timestamp) -> Timestamp {
+    Boundaries::new(zone, HOUR).last_until(at)
 }
 
 /// The date that a clock in the zone shows.
@@ -249,7 +287,10 @@ mod tests {
                     assert!(this_day.start >= day && this_day.start <= this_hour, "{zone} {minute}");
                     assert_eq!(calendar.day(this_hour).start, this_day.start, "{zone} {minute}");
                     assert_eq!(calendar.hour(this_hour), this_hour, "{zone} {minute}");
-                    assert!(calendar.day_end(minute) > minute, "{zone} {minute}");
+                    assert!(calendar.day_end(minute) > minute && calendar.hour_end(minute) > minute, "{zone} {minute}");
+                    let before = Timestamp(minute.0 - 1);
+                    assert!(this_hour < minute || calendar.hour_end(before) == minute, "{zone} {minute}");
+                    assert!(this_day.start < minute || calendar.day_end(before) == minute, "{zone} {minute}");
                     (hour, day) = (this_hour, this_day.start);
                 }
             }

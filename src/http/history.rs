@@ -13,10 +13,9 @@ use crate::clock::Timestamp;
 use crate::endpoint::EndpointStatus;
 use crate::event::Record;
 use crate::query::buffered::{Wanted, What};
-use crate::query::calendar::Periods;
 use crate::query::heard::Live;
 use crate::query::history::{self, History, HistoryQuery, HistoryQuestion};
-use crate::query::traffic::{self, Traffic, TrafficQuery};
+use crate::query::traffic::{self, Billing, Traffic, TrafficQuery};
 use crate::query::{Names, Scope};
 
 /// How often the recorder is asked anew when what waited was committed before the database was read. Commits of history are
@@ -78,13 +77,12 @@ async fn sums<R: RecorderApi>(
     query: web::Query<TrafficQuery>,
 ) -> Answer {
     let query = query.into_inner();
-    let zone = archive.timezone();
-    let periods = Periods::at(archive.now(), zone, archive.billing_start_day());
+    let (now, billing) = (archive.now(), Billing { timezone: archive.timezone(), start_day: archive.billing_start_day() });
     let asked = query.clone();
     let scope: Scope = archive.read(move |reader| traffic::scope(&asked, &Names::read(reader)?)).await?;
     for _ in 0..TRIES {
         let (query, waiting) = (query.clone(), recorder.waiting_history(scope.clone()).await?);
-        if let Some(sums) = archive.read(move |reader| traffic::answer(reader, &query, &waiting, &periods, zone)).await? {
+        if let Some(sums) = archive.read(move |reader| traffic::answer(reader, &query, &waiting, now, billing)).await? {
             return etag::json(&request, &sums);
         }
     }

@@ -1,16 +1,12 @@
 //! Steps, days, months and billing cycles of a time zone, as instants of UTC.
 
-use std::time::Duration;
-
-use chrono::{Datelike, Days, Months, NaiveDate};
+use chrono::{Datelike, Months, NaiveDate};
 use chrono_tz::Tz;
 
 use super::range::Range;
-use crate::boundary::Boundaries;
 use crate::clock::Timestamp;
-use crate::history::calendar::{date, day_start, first_instant, next_day};
+use crate::history::calendar::{Calendar, date};
 
-const HOUR: Duration = Duration::from_secs(3_600);
 /// A date and those after it that a zone may have left out.
 const DATES_TRIED_MAX: usize = 3;
 
@@ -48,30 +44,31 @@ impl Step {
 
     /// The start of the step that holds `instant`.
     #[must_use]
-    pub fn start(self, zone: Tz, instant: Timestamp) -> Timestamp {
+    pub fn start(self, calendar: &Calendar, instant: Timestamp) -> Timestamp {
         match self {
             Self::Minute => instant.minute(),
-            Self::Hour => Boundaries::new(zone, HOUR).last_until(instant),
-            Self::Day => day_start(zone, instant),
+            Self::Hour => calendar.hour(instant),
+            Self::Day => calendar.day(instant).start,
         }
     }
 
     /// The start of the step after the one that begins at `start`.
     #[must_use]
-    pub fn next(self, zone: Tz, start: Timestamp) -> Timestamp {
+    pub fn next(self, calendar: &Calendar, start: Timestamp) -> Timestamp {
         match self {
             Self::Minute => Timestamp(start.0 + Timestamp::MINUTE),
-            Self::Hour => Boundaries::new(zone, HOUR).next_after(start),
-            Self::Day => next_day(zone, start),
+            Self::Hour => calendar.hour_end(start),
+            Self::Day => calendar.day_end(start),
         }
     }
 
-    /// The starts of all steps that overlap the range, oldest first, as far as `max` of them.
+    /// The starts of all steps that overlap the range, oldest first. They are those that history is stored by, so that a minute is in
+    /// the same step before it is stored and afterwards.
     #[must_use]
-    pub fn slots(self, zone: Tz, range: Range, max: usize) -> Vec<Timestamp> {
-        let first = self.start(zone, range.from);
-        let following = |start: &Timestamp| Some(self.next(zone, *start));
-        std::iter::successors(Some(first), following).take_while(|start| *start < range.until).take(max).collect()
+    pub fn slots(self, calendar: &Calendar, range: Range) -> Vec<Timestamp> {
+        let first = self.start(calendar, range.from);
+        let following = |start: &Timestamp| Some(self.next(calendar, *start));
+        std::iter::successors(Some(first), following).take_while(|start| *start < range.until).collect()
     }
 }
 
@@ -87,20 +84,22 @@ pub struct Periods {
 }
 
 impl Periods {
-    /// Those that hold `now`. A cycle begins on `start_day`, on the last day of months that are shorter.
+    /// Those that hold `now`, of whole days as `calendar` and from now on `zone` cut them. A cycle begins on `start_day`, on the
+    /// last day of months that are shorter.
     #[must_use]
-    pub fn at(now: Timestamp, zone: Tz, start_day: u8) -> Self {
+    pub fn at(now: Timestamp, zone: Tz, start_day: u8, calendar: &Calendar) -> Self {
+        let calendar = calendar.followed_by(zone, now);
         let today = date(zone, now);
         // A date that the zone left out begins with the next one that it had.
         let begin = |date: NaiveDate| {
-            let later = date.iter_days().take(DATES_TRIED_MAX).find_map(|date| first_instant(zone, date));
+            let later = date.iter_days().take(DATES_TRIED_MAX).find_map(|date| calendar.date_start(date));
             later.unwrap_or(now)
         };
         let range = |from: NaiveDate, until: NaiveDate| Range { from: begin(from), until: begin(until) };
         let first = today.with_day(1).unwrap_or(today);
         let (cycle, next_cycle) = cycle(today, start_day);
         Self {
-            today: range(today, today.checked_add_days(Days::new(1)).unwrap_or(today)),
+            today: Range { from: calendar.day(now).start, until: calendar.day_end(now) },
             month: range(first, first.checked_add_months(Months::new(1)).unwrap_or(first)),
             cycle: range(cycle, next_cycle),
         }
@@ -131,9 +130,13 @@ mod tests {
         chrono::DateTime::parse_from_rfc3339(text).unwrap().to_utc().into()
     }
 
+    fn calendar(zone: Tz) -> Calendar {
+        Calendar::new([(Timestamp(0), zone)])
+    }
+
     fn slots(step: Step, zone: Tz, from: &str, until: &str) -> Vec<String> {
         let range = Range { from: at(from), until: at(until) };
-        let starts = step.slots(zone, range, usize::MAX);
+        let starts = step.slots(&calendar(zone), range);
         starts.into_iter().map(|start| start.to_utc().format("%d %H:%M").to_string()).collect()
     }
 
@@ -198,9 +201,86 @@ mod tests {
     #[test]
     fn periods_are_those_of_the_zone_and_not_of_utc() {
         // In Auckland it is the first of December already.
-        let periods = Periods::at(at("2026-11-30T11:30:00Z"), Tz::Pacific__Auckland, 15);
+        let zone = Tz::Pacific__Auckland;
+        let periods = Periods::at(at("2026-11-30T11:30:00Z"), zone, 15, &calendar(zone));
         assert_eq!(periods.today, Range { from: at("2026-11-30T11:00:00Z"), until: at("2026-12-01T11:00:00Z") });
         assert_eq!(periods.month, Range { from: at("2026-11-30T11:00:00Z"), until: at("2026-12-31T11:00:00Z") });
         assert_eq!(periods.cycle, Range { from: at("2026-11-14T11:00:00Z"), until: at("2026-12-14T11:00:00Z") });
+    }
+
+    fn range(range: Range) -> (String, String) {
+        let text = |at: Timestamp| at.to_utc().format("%m-%d %H:%M").to_string();
+        (text(range.from), text(range.until))
+    }
+
+    #[test]
+    fn a_day_across_a_change_of_zone_is_today_whole_and_belongs_to_the_month_that_it_ends_in() {
+        let own = |from: &str, until: &str| (from.to_owned(), until.to_owned());
+        let periods = |old: Tz, new: Tz, change: &str, now: &str| {
+            let calendar = Calendar::new([(Timestamp(0), old), (at(change), new)]);
+            let periods = Periods::at(at(now), new, 1, &calendar);
+            (range(periods.today), range(periods.month))
+        };
+        let (kolkata, utc) = (Tz::Asia__Kolkata, Tz::UTC);
+        // 2026-12-01 of Kolkata goes on until midnight of UTC.
+        assert_eq!(
+            periods(kolkata, utc, "2026-12-01T10:00:00Z", "2026-12-01T12:00:00Z"),
+            (own("11-30 18:30", "12-02 00:00"), own("11-30 18:30", "01-01 00:00"))
+        );
+        // The last of November goes on into what is December already in Kolkata.
+        assert_eq!(
+            periods(utc, kolkata, "2026-11-30T20:00:00Z", "2026-11-30T21:00:00Z"),
+            (own("11-30 00:00", "12-01 18:30"), own("11-30 00:00", "12-31 18:30"))
+        );
+        // Long after the change the days before it are still those of the old zone.
+        assert_eq!(
+            periods(utc, kolkata, "2026-12-10T20:00:00Z", "2026-12-20T00:00:00Z"),
+            (own("12-19 18:30", "12-20 18:30"), own("12-01 00:00", "12-31 18:30"))
+        );
+    }
+
+    #[test]
+    fn a_zone_that_no_recorder_has_started_with_yet_applies_from_now_on() {
+        let now = at("2026-11-30T20:00:00Z");
+        let periods = Periods::at(now, Tz::Asia__Kolkata, 1, &calendar(Tz::UTC));
+        assert_eq!(range(periods.today), ("11-30 00:00".to_owned(), "12-01 18:30".to_owned()));
+        assert_eq!(range(periods.month), ("11-30 00:00".to_owned(), "12-31 18:30".to_owned()));
+    }
+
+    /// Whatever the zones are: today is in the month and in the cycle, each holds now, and all are made of whole days and steps.
+    #[test]
+    fn periods_hold_each_other_and_are_made_of_whole_days_whatever_the_zones_are() {
+        let zones = [
+            Tz::UTC,
+            Tz::Asia__Kolkata,
+            Tz::America__New_York,
+            Tz::Pacific__Kiritimati,
+            Tz::Pacific__Niue,
+            Tz::Australia__Lord_Howe,
+        ];
+        for (old, new) in zones.iter().flat_map(|old| zones.iter().map(move |new| (*old, *new))) {
+            for hour in (0..72).step_by(5) {
+                let change = Timestamp(at("2026-11-29T00:00:00Z").0 + hour * 60 * Timestamp::MINUTE);
+                let calendar = Calendar::new([(Timestamp(0), old), (change, new)]);
+                for later in [0, 1, 59, 61, 600, 1_439, 2_000, 50_000] {
+                    let now = Timestamp(change.0 + later * Timestamp::MINUTE + 7);
+                    let told = format!("{old} to {new} at {change}, now {now}");
+                    let Periods { today, month, cycle } = Periods::at(now, new, 30, &calendar);
+                    for period in [month, cycle] {
+                        assert!(period.from <= today.from && today.until <= period.until, "{told}: {period:?} {today:?}");
+                        for end in [period.from, period.until] {
+                            assert_eq!(calendar.day(end).start, end, "{told}");
+                        }
+                    }
+                    assert!(today.from <= now && now < today.until, "{told}");
+                    assert_eq!(Step::Day.slots(&calendar, today), [today.from], "{told}");
+                    for step in [Step::Hour, Step::Day] {
+                        let slots = step.slots(&calendar, Range { from: change, until: Timestamp(now.0 + 1) });
+                        assert!(slots.windows(2).all(|pair| pair[0] < pair[1]), "{told}");
+                        assert_eq!(slots.last(), Some(&step.start(&calendar, now)), "{told}");
+                    }
+                }
+            }
+        }
     }
 }

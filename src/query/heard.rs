@@ -8,6 +8,7 @@ use super::Scope;
 use crate::clock::Timestamp;
 use crate::config::RetentionConfig;
 use crate::event::{EndpointId, Gap};
+use crate::history::calendar::Calendar;
 use crate::history::ladder::Level;
 use crate::id::EventId;
 use crate::store::{HistoryRow, ReadConnection, StoreError};
@@ -73,6 +74,7 @@ impl Heard {
 /// As the database gives them.
 pub(super) fn of(
     reader: &mut ReadConnection,
+    calendar: &Calendar,
     scope: &Scope,
     since: Timestamp,
     now: Timestamp,
@@ -80,7 +82,6 @@ pub(super) fn of(
     live: Option<&Live>,
     rows: &[&HistoryRow],
 ) -> Result<Heard, StoreError> {
-    let calendar = reader.calendar()?;
     // What was imported says nothing of what its recorder heard.
     let imported = reader.imported_through(scope)?.unwrap_or_default();
     let waiting =

@@ -224,12 +224,13 @@ pub fn answer(
                 question.tunnel.as_deref().unwrap_or_default().escape_debug()
             )));
         }
-        let slots = question.step.slots(question.zone, question.range, SLOTS_MAX);
+        let (now, live) = (question.now, question.live.as_ref());
+        let calendar = reader.calendar()?.followed_by(question.zone, now);
+        let slots = question.step.slots(&calendar, question.range);
         let first = slots.first().copied().unwrap_or(question.range.from);
         let stored = reader.stretches(level(question.step), &scope, first, question.range.until)?;
         let values = fill(&slots, question, &scope, &stored, &rows);
-        let (now, live) = (question.now, question.live.as_ref());
-        let heard = heard::of(reader, &scope, first, now, &question.retention, live, &rows)?;
+        let heard = heard::of(reader, &calendar, &scope, first, now, &question.retention, live, &rows)?;
         let heard_s = heard.seconds(&slots, question.range.until.min(now));
         let (endpoint, instance) = match &scope {
             Scope::Fleet => (None, None),
@@ -314,7 +315,6 @@ fn fill(
         slots.partition_point(|start| *start <= time).checked_sub(1).filter(|_| inside)
     };
     let many = !matches!(scope, Scope::Tunnel(_));
-    // Hours of a zone that was in force before begin between our slots, at most one in each.
     let each = stored.iter().filter_map(|stretch| Some((slot_of(stretch.start)?, stretch.totals)));
     for (slot, totals) in each {
         values[slot] = Some(join(values[slot], totals, many, false));

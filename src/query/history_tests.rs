@@ -1,6 +1,7 @@
 use super::*;
 use crate::event::{Counters, EndpointId};
 use crate::history::InTotals;
+use crate::history::calendar::Calendar;
 use crate::history::figures::Ping;
 
 /// 2026-11-23T12:00:00Z.
@@ -74,7 +75,7 @@ fn row(instance: &str, minute: i64, figures: Figures) -> HistoryRow {
 
 fn chart(since: &str, step: &str, scope: &Scope, stored: &[Stretch], rows: &[HistoryRow]) -> Columns {
     let question = question(since, Some("2026-11-23T12:05:00Z"), Some(step)).unwrap();
-    let slots = question.step.slots(question.zone, question.range, SLOTS_MAX);
+    let slots = question.step.slots(&Calendar::default(), question.range);
     let rows: Vec<&HistoryRow> = rows.iter().collect();
     columns(&slots, &fill(&slots, &question, scope, stored, &rows))
 }

@@ -1,6 +1,6 @@
 //! What was moved today, this month and in this billing cycle: by the fleet, by each endpoint, by each tunnel.
 //!
-//! Days are summed, so a period reaches as far back as `retention.days`. What the recorder has and the database has not is added.
+//! Days are summed, as they were cut, so a period reaches as far back as `retention.days`. What the recorder has and the database has not is added.
 
 use std::collections::BTreeMap;
 
@@ -136,6 +136,15 @@ impl Moved {
     }
 }
 
+/// What the periods depend on beside the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Billing {
+    /// `storage.timezone`.
+    pub timezone: Tz,
+    /// `billing.start_day`.
+    pub start_day: u8,
+}
+
 /// What of the waiting rows is of use.
 ///
 /// # Errors
@@ -152,12 +161,14 @@ pub fn answer(
     reader: &mut ReadConnection,
     query: &TrafficQuery,
     waiting: &WaitingHistory,
-    periods: &Periods,
-    zone: Tz,
+    now: Timestamp,
+    billing: Billing,
 ) -> Result<Option<Traffic>, QueryError> {
     reader.in_snapshot(|reader| {
         let Some(rows) = not_stored(reader, waiting)? else { return Ok(None) };
         let names = Names::read(reader)?;
+        // What waits is counted in the day that it will be stored in.
+        let periods = Periods::at(now, billing.timezone, billing.start_day, &reader.calendar()?);
         let endpoint = match scope(query, &names)? {
             Scope::Endpoint(id) => Some(id),
             _ => None,
@@ -220,7 +231,7 @@ pub fn answer(
             By::Tunnel => Scope::Tunnel(TunnelKey::default()),
         };
         Ok(Some(Traffic {
-            timezone: zone.name().to_owned(),
+            timezone: billing.timezone.name().to_owned(),
             counts: counts(&any).to_owned(),
             periods: PeriodsDocument { today: periods.today.into(), month: periods.month.into(), cycle: periods.cycle.into() },
             rows: sums.into_iter().map(row).collect(),

@@ -7,12 +7,11 @@ use tidegate::config::RetentionConfig;
 use tidegate::endpoint::EndpointHealth;
 use tidegate::event::{EndpointId, EventKind, Gap, Record, TunnelKey};
 use tidegate::id::EventId;
-use tidegate::query::calendar::Periods;
 use tidegate::query::export::{self, Export, ExportQuery};
 use tidegate::query::heard::Live;
 use tidegate::query::history::{self, HistoryQuery, HistoryQuestion};
 use tidegate::query::range::Range;
-use tidegate::query::traffic::{self, By, Moved, PeriodName, TrafficQuery};
+use tidegate::query::traffic::{self, Billing, By, Moved, PeriodName, TrafficQuery};
 use tidegate::query::{Names, Scope};
 use tidegate::store::{EventFilter, HistoryRow, LiveChanges, ReadConnection, Store, received_at};
 
@@ -126,17 +125,22 @@ fn waiting(counting: Vec<HistoryRow>, batches: Vec<(EventId, Vec<HistoryRow>)>, 
 }
 
 fn question(scope: (Option<&str>, Option<&str>), step: &str, zone: Tz) -> HistoryQuestion {
+    question_of((-1, 1), scope, step, zone)
+}
+
+/// A question about so many hours before and after noon, asked at their end.
+fn question_of((from, until): (i64, i64), scope: (Option<&str>, Option<&str>), step: &str, zone: Tz) -> HistoryQuestion {
     let text = |time: Timestamp| Some(time.to_string());
     let query = HistoryQuery {
         endpoint: scope.0.map(str::to_owned),
         tunnel: scope.1.map(str::to_owned),
-        since: text(at(-3_600)),
-        until: text(at(3_600)),
+        since: text(at(from * 3_600)),
+        until: text(at(until * 3_600)),
         step: Some(step.to_owned()),
     };
     let days = |days: u64| std::time::Duration::from_secs(days * 86_400);
     let retention = RetentionConfig { events: days(1), minutes: days(7), hours: days(90), days: None };
-    HistoryQuestion::new(query, at(3_600), zone, &retention).unwrap()
+    HistoryQuestion::new(query, at(until * 3_600), zone, &retention).unwrap()
 }
 
 /// Bytes received by step, of those that are known, with their times in minutes after noon.
@@ -270,18 +274,17 @@ pub fn traffic_is_summed_by_day_month_and_cycle(database: &TestDatabase) {
         row.tunnel.endpoint = EndpointId(2);
         row
     };
-    // Noon is 2026-11-23; the cycle began on the 15th of October.
+    // Noon is 2026-11-23; the cycle began on the 24th of October.
     store.commit_history(&tidy(1, vec![minute("aaaa0001", 0), minute("aaaa0001", -day), minute("aaaa0002", -10 * day)])).unwrap();
     store
         .commit_history(&tidy(2, vec![minute("aaaa0001", -30 * day), of_paris("aaaa0001", 0), of_paris("bbbb", -50 * day)]))
         .unwrap();
     drop(store);
     let mut reader = ReadConnection::open(&database.url()).unwrap();
-    let periods =
-        Periods { cycle: Range { from: at(-39 * 86_400 - 43_200), until: at(86_400) }, ..Periods::at(at(0), Tz::UTC, 1) };
+    let billing = Billing { timezone: Tz::UTC, start_day: 24 };
     let mut rows = |by, endpoint: Option<&str>, waiting: &WaitingHistory| -> Vec<String> {
         let query = TrafficQuery { by, endpoint: endpoint.map(str::to_owned), period: None };
-        let answer = traffic::answer(&mut reader, &query, waiting, &periods, Tz::UTC).unwrap().unwrap();
+        let answer = traffic::answer(&mut reader, &query, waiting, at(0), billing).unwrap().unwrap();
         let row = |row: traffic::TrafficRow| {
             let name = format!("{} {}", row.endpoint.unwrap_or_default(), row.instance_id.unwrap_or_default());
             let [today, month, cycle] = [row.today, row.month, row.cycle].map(|moved| moved.expect("all three are told"));
@@ -303,7 +306,7 @@ pub fn traffic_is_summed_by_day_month_and_cycle(database: &TestDatabase) {
     // One period alone: the same figures, and no row for what moved nothing in it.
     let mut one = |by, period| -> Vec<String> {
         let query = TrafficQuery { by: Some(by), endpoint: None, period: Some(period) };
-        let answer = traffic::answer(&mut reader, &query, &more, &periods, Tz::UTC).unwrap().unwrap();
+        let answer = traffic::answer(&mut reader, &query, &more, at(0), billing).unwrap().unwrap();
         let figure = |moved: Option<Moved>| moved.map_or("-".to_owned(), |moved| moved.received.to_string());
         let row = |row: traffic::TrafficRow| {
             let name = format!("{} {}", row.endpoint.unwrap_or_default(), row.instance_id.unwrap_or_default());
@@ -316,6 +319,65 @@ pub fn traffic_is_summed_by_day_month_and_cycle(database: &TestDatabase) {
     let today = ["tokyo aaaa0001: 4 - -", "tokyo aaaa0003: 4 - -", "paris aaaa0001: 8 - -"];
     assert_eq!(one(By::Tunnel, PeriodName::Today), today);
     assert_eq!(one(By::Tunnel, PeriodName::Month)[1], "tokyo aaaa0002: - 4 -");
+}
+
+/// Whatever `storage.timezone` was changed to: what waits is in the same day, month, cycle, hour and slot as when it is stored.
+pub fn a_flush_on_the_day_of_a_zone_change_moves_no_figure(database: &TestDatabase) {
+    let hour = 60;
+    let mut id = 0;
+    for (old, new) in [
+        (Tz::Asia__Kolkata, Tz::UTC),
+        (Tz::UTC, Tz::Asia__Kolkata),
+        (Tz::America__New_York, Tz::Asia__Tokyo),
+        (Tz::Asia__Tokyo, Tz::America__New_York),
+    ] {
+        let mut store = open_when_released(database);
+        for table in ["service_history", "history_hours", "history_days", "history_zones"] {
+            database.execute(&format!("DELETE FROM {table}"));
+        }
+        for table in ["minute", "hour", "day"] {
+            database.execute(&format!("DELETE FROM history_{table}_totals"));
+        }
+        if id == 0 {
+            store.add_endpoint(&endpoint("tokyo"), at(0)).unwrap();
+        }
+        store.set_timezone(old, at(-30 * 86_400)).unwrap();
+        store.commit_history(&tidy(id + 1, (-40..0).map(|n| minute("aaaa0001", n * hour)).collect())).unwrap();
+        store.set_timezone(new, at(0)).unwrap();
+        let late: Vec<HistoryRow> = (-4..=3).map(|n| minute("aaaa0001", n * hour + 5)).collect();
+        let waits = waiting(late.clone(), Vec::new(), id + 1);
+        let mut reader = ReadConnection::open(&database.url()).unwrap();
+        let billing = Billing { timezone: new, start_day: 23 };
+        let mut all = |waiting: &WaitingHistory| {
+            let mut figures = Vec::new();
+            for by in [By::Fleet, By::Endpoint, By::Tunnel] {
+                let query = TrafficQuery { by: Some(by), ..TrafficQuery::default() };
+                let sums = traffic::answer(&mut reader, &query, waiting, at(4 * 3_600), billing).unwrap().unwrap();
+                figures.push(format!("{:?} {:?}", sums.periods, sums.rows));
+            }
+            for (scope, step) in [(None, Some("tokyo/aaaa0001")), (None, None)]
+                .into_iter()
+                .flat_map(|scope| ["1h", "1d"].map(|step| (scope, step)))
+            {
+                let question = question_of((-48, 5), scope, step, new);
+                figures.push(format!("{:?}", received(&mut reader, &question, waiting).unwrap()));
+            }
+            figures
+        };
+        let before = all(&waits);
+        store.commit_history(&tidy(id + 2, late)).unwrap();
+        assert_eq!(all(&WaitingHistory::default()), before, "{old} to {new}");
+        let today = traffic::answer(
+            &mut reader,
+            &TrafficQuery { period: Some(PeriodName::Today), ..TrafficQuery::default() },
+            &WaitingHistory::default(),
+            at(4 * 3_600),
+            billing,
+        );
+        let today = today.unwrap().unwrap().rows[0].today.unwrap();
+        assert!(today.received > 0, "{old} to {new}: the day that holds now counts");
+        id += 2;
+    }
 }
 
 pub fn an_export_pages_through_everything_once(database: &TestDatabase) {
