@@ -1,7 +1,8 @@
 //! Minute windows: what a sample adds to them, when they close, and what has to be known to go on after a crash.
 //!
 //! A window is a UTC minute of one tunnel, by time of receipt. A delta counts from the previous sample, whichever
-//! window that was in, so that nothing falls between two windows: the traffic of a gap counts in the minute that ended it.
+//! window that was in, so that nothing falls between two windows: the traffic of a gap counts in the minute that ended it, and
+//! so do the reports that were due in it.
 //!
 //! What is handed over is never handed over again. A minute may come in parts (its window was handed over while it was
 //! open, or the wall clock was set back over it), and the parts are added. With each batch goes what the counters did
@@ -27,9 +28,9 @@ pub use self::pairs::{InTotals, in_totals};
 use self::figures::sum;
 use self::movement::{FALL_BACK, FALL_UNKNOWN, RESET, bounded};
 use self::pairs::{Clients, End};
-use self::window::{Interval, Window};
+use self::window::{Due, Window};
 use crate::clock::Timestamp;
-use crate::event::{Counters, EndpointId, Event, EventKind, Gap, Record, TunnelKey};
+use crate::event::{Counters, EndpointId, Event, EventKind, Gap, Record, Status, TunnelKey};
 use crate::id::EventId;
 use crate::store::{Account, CounterEvent, FlushInfo, HistoryBatch, HistoryRow};
 
@@ -46,24 +47,13 @@ struct TunnelHistory {
     accounted: Counters,
     /// Its first sample was not a `create` event and no batch has it yet: should that event still come, it counts from 0.
     first: Option<Counters>,
-    last_update: Option<Timestamp>,
-    interval: Interval,
+    #[serde(default)]
+    due: Due,
     window: Option<Window>,
-    part: Option<Part>,
     end: Option<End>,
     /// Whether a reset lasted at its master when the last sample came, as far as that was known.
     #[serde(default)]
     resets_last: bool,
-}
-
-/// A minute of which a part was closed before.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Part {
-    minute: Timestamp,
-    /// When the minute's first sample came.
-    first: Timestamp,
-    /// Reports that its parts so far expected.
-    expected: i32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,22 +63,15 @@ struct LastSample {
 }
 
 impl TunnelHistory {
-    /// The open window's row as it stands at `now`.
-    fn row(&self, tunnel: &TunnelKey, window: &Window, now: Timestamp, in_totals: InTotals) -> HistoryRow {
-        let part = self.part_of(window);
-        let expected = (window.expected(self.interval, part.first, now) - part.expected).max(0);
+    /// The open window's row as it stands.
+    fn row(&self, tunnel: &TunnelKey, window: &Window, clients: &Clients) -> HistoryRow {
+        let in_totals = clients.in_totals(tunnel.endpoint, self.end.as_ref());
         HistoryRow {
             tunnel: tunnel.clone(),
             minute: window.minute,
-            figures: window.figures(expected),
+            figures: window.figures(),
             in_totals: window.in_totals.and(in_totals),
         }
-    }
-
-    /// What was closed of the window's minute before.
-    fn part_of(&self, window: &Window) -> Part {
-        let known = self.part.filter(|part| part.minute == window.minute);
-        known.unwrap_or(Part { minute: window.minute, first: window.first, expected: 0 })
     }
 
     fn account(&self, tunnel: &TunnelKey) -> Account {
@@ -246,10 +229,8 @@ impl Histories {
             fall: None,
             accounted: counters,
             first: (event.kind != EventKind::Create).then_some(counters),
-            last_update: None,
-            interval: Interval::default(),
+            due: Due::default(),
             window: None,
-            part: None,
             end,
             resets_last: false,
         };
@@ -295,16 +276,14 @@ impl Histories {
         }
         history.fall = step.fall;
         if history.window.is_some_and(|window| window.minute != now.minute()) {
-            let until = now.max(Timestamp(history.window.map_or(0, |window| window.minute.0) + Timestamp::MINUTE));
-            close(&mut self.closed, tunnel, history, until, &self.clients);
+            close(&mut self.closed, tunnel, history, &self.clients);
         }
         let covered = now.0.saturating_sub(history.last.at.0).max(0);
         let in_totals = self.clients.in_totals(tunnel.endpoint, history.end.as_ref());
         let is_report = event.kind == EventKind::Update;
-        history.window.get_or_insert_with(|| Window::new(now, in_totals)).add(sample, step.counted, covered, is_report);
-        if is_report && let Some(before) = history.last_update.replace(now) {
-            history.interval.observe(now.since(before));
-        }
+        let report = is_report.then(|| history.due.report(now, sample.status == Status::Running));
+        let window = history.window.get_or_insert_with(|| Window::new(now.minute(), in_totals));
+        window.add(sample, step.counted, covered, report);
         history.last = LastSample { counters: after, at: now };
         self.gone.remove(tunnel);
         self.changed.insert(tunnel.clone());
@@ -349,8 +328,7 @@ impl Histories {
 
     fn remove(&mut self, tunnel: &TunnelKey) {
         if let Some(mut history) = self.tunnels.remove(tunnel) {
-            let until = history.last.at;
-            close(&mut self.closed, tunnel, &mut history, until, &self.clients);
+            close(&mut self.closed, tunnel, &mut history, &self.clients);
             self.clients.remove(tunnel.endpoint, history.end.as_ref());
             self.ended.push(history.account(tunnel));
             self.changed.remove(tunnel);
@@ -363,18 +341,17 @@ impl Histories {
         let minute = now.minute();
         for (tunnel, history) in &mut self.tunnels {
             if history.window.is_some_and(|window| window.minute < minute) {
-                close(&mut self.closed, tunnel, history, now, &self.clients);
+                close(&mut self.closed, tunnel, history, &self.clients);
                 self.changed.insert(tunnel.clone());
             }
         }
     }
 
-    /// Rows of windows that are still open, as they stand at `now`.
-    pub fn open_rows(&self, now: Timestamp) -> impl Iterator<Item = HistoryRow> {
-        self.tunnels.iter().filter_map(move |(tunnel, history)| {
-            let in_totals = self.clients.in_totals(tunnel.endpoint, history.end.as_ref());
-            history.window.as_ref().map(|window| history.row(tunnel, window, now, in_totals))
-        })
+    /// Rows of windows that are still open, as they stand.
+    pub fn open_rows(&self) -> impl Iterator<Item = HistoryRow> {
+        let row =
+            |(tunnel, history): (&TunnelKey, &TunnelHistory)| Some(history.row(tunnel, history.window.as_ref()?, &self.clients));
+        self.tunnels.iter().filter_map(row)
     }
 
     /// Hands over all that waits, with the states that changed; `None` if there is nothing. With `open` also what the open
@@ -383,7 +360,7 @@ impl Histories {
         if open {
             for (tunnel, history) in &mut self.tunnels {
                 if history.window.is_some() {
-                    close(&mut self.closed, tunnel, history, info.cut_at, &self.clients);
+                    close(&mut self.closed, tunnel, history, &self.clients);
                     self.changed.insert(tunnel.clone());
                 }
             }
@@ -418,13 +395,10 @@ fn close(
     closed: &mut BTreeMap<(TunnelKey, Timestamp), HistoryRow>,
     tunnel: &TunnelKey,
     history: &mut TunnelHistory,
-    until: Timestamp,
     clients: &Clients,
 ) {
     let Some(window) = history.window.take() else { return };
-    let row = history.row(tunnel, &window, until, clients.in_totals(tunnel.endpoint, history.end.as_ref()));
-    let part = history.part_of(&window);
-    history.part = Some(Part { expected: part.expected + row.figures.expected_count, ..part });
+    let row = history.row(tunnel, &window, clients);
     let key = (row.tunnel.clone(), row.minute);
     let row = match closed.remove(&key) {
         Some(earlier) => {

@@ -175,7 +175,7 @@ impl Handler<ReadWaiting> for HistoryWorkerActor {
 
     fn handle(&mut self, ReadWaiting(scope): ReadWaiting, _: &mut Self::Context) -> Self::Result {
         let closed = self.histories.closed_rows().filter(|row| scope.contains(&row.tunnel)).cloned();
-        let open = self.histories.open_rows(self.clock.wall()).filter(|row| scope.contains(&row.tunnel));
+        let open = self.histories.open_rows().filter(|row| scope.contains(&row.tunnel));
         let counting = closed.chain(open).collect();
         let falls = self.histories.falls().filter(|fall| scope.contains(&fall.tunnel)).cloned().collect();
         let waiting = WaitingHistory { counting, falls, as_of: self.ids.borrow().last(), ..WaitingHistory::default() };

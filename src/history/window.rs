@@ -1,4 +1,4 @@
-//! A minute of one tunnel while it is being counted, and the interval at which reports come.
+//! A minute of one tunnel while it is being counted, and how many reports of a tunnel are due.
 
 use std::time::Duration;
 
@@ -15,12 +15,54 @@ const INTERVAL_TOLERANCE: f64 = 0.1;
 const INTERVAL_MAX: Duration = Duration::from_secs(600);
 /// Updates closer together than this are a change of state and its echo, not a cadence.
 const INTERVAL_MIN: Duration = Duration::from_millis(500);
+/// Reports that make an interval known: two distances that are alike have three ends.
+const REPORTS_LEARNT_FROM: i32 = 3;
 
 /// The learnt report interval, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Interval {
-    pub(super) learnt: Option<i64>,
+    learnt: Option<i64>,
     candidate: Option<i64>,
+}
+
+/// Which reports of a tunnel are due. Each report that comes counts those that were due since the one before it, its own among them, so
+/// that a silence is expected by the report that ends it, and a tunnel that never reports again expects nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Due {
+    interval: Interval,
+    /// When the last report came.
+    last: Option<Timestamp>,
+    /// Until when what was due is counted. `None` while no interval is known, and after a report that the tunnel does not run.
+    through: Option<Timestamp>,
+}
+
+impl Due {
+    /// A report came: how many were due since the one before it.
+    pub(super) fn report(&mut self, now: Timestamp, is_running: bool) -> i32 {
+        let was_known = self.interval.learnt.is_some();
+        if let Some(before) = self.last.replace(now) {
+            self.interval.observe(now.since(before));
+        }
+        let Some(interval) = self.interval.learnt else { return 0 };
+        let due = match self.through {
+            // It runs ahead by half an interval at most, where a report was early; by more, the clock was set back.
+            Some(through) if through.0 - now.0 <= interval => {
+                let due = ((now.0 - through.0) as f64 / interval as f64).round().max(0.0) as i32;
+                // A change of state soon after a report is none that was due, and the next one is due as if it had not come.
+                self.through = Some(Timestamp(through.0 + i64::from(due) * interval));
+                due
+            }
+            // What was due before is not known.
+            _ => {
+                self.through = Some(now);
+                if was_known { 1 } else { REPORTS_LEARNT_FROM }
+            }
+        };
+        if !is_running {
+            self.through = None;
+        }
+        due
+    }
 }
 
 impl Interval {
@@ -42,8 +84,6 @@ impl Interval {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Window {
     pub(super) minute: Timestamp,
-    /// When its first sample came.
-    pub(super) first: Timestamp,
     pub(super) delta: Counters,
     /// In microseconds.
     covered: i64,
@@ -52,14 +92,15 @@ pub(super) struct Window {
     tcps: Option<i32>,
     udps: Option<i32>,
     record_count: i32,
+    #[serde(default)]
+    expected_count: i32,
     pub(super) in_totals: InTotals,
 }
 
 impl Window {
-    pub(super) fn new(first: Timestamp, in_totals: InTotals) -> Self {
+    pub(super) fn new(minute: Timestamp, in_totals: InTotals) -> Self {
         Self {
-            minute: first.minute(),
-            first,
+            minute,
             delta: Counters::default(),
             covered: 0,
             ping: None,
@@ -67,23 +108,25 @@ impl Window {
             tcps: None,
             udps: None,
             record_count: 0,
+            expected_count: 0,
             in_totals,
         }
     }
 
-    /// Adds a sample that counted so much over so many microseconds.
-    pub(super) fn add(&mut self, sample: &Sample, counted: Counters, covered: i64, is_report: bool) {
+    /// Adds a sample that counted so much over so many microseconds. Of a report it is told how many were due.
+    pub(super) fn add(&mut self, sample: &Sample, counted: Counters, covered: i64, report: Option<i32>) {
         let ping = sample.ping.map(Ping::of);
         let one = Figures { delta: counted, ping, pool: sample.pool, tcps: sample.tcps, udps: sample.udps, ..Figures::default() };
-        let so_far = self.figures(0).plus(one);
+        let so_far = self.figures().plus(one);
         self.delta = so_far.delta;
         self.covered = self.covered.saturating_add(covered);
         (self.ping, self.pool, self.tcps, self.udps) = (so_far.ping, so_far.pool, so_far.tcps, so_far.udps);
-        self.record_count = self.record_count.saturating_add(i32::from(is_report));
+        self.record_count = self.record_count.saturating_add(i32::from(report.is_some()));
+        self.expected_count = self.expected_count.saturating_add(report.unwrap_or_default());
     }
 
-    /// What was counted, of so many reports expected.
-    pub(super) fn figures(&self, expected_count: i32) -> Figures {
+    /// What was counted.
+    pub(super) fn figures(&self) -> Figures {
         Figures {
             delta: self.delta,
             covered_ms: (self.covered + 500) / 1_000,
@@ -92,16 +135,7 @@ impl Window {
             tcps: self.tcps,
             udps: self.udps,
             record_count: self.record_count,
-            expected_count,
+            expected_count: self.expected_count,
         }
-    }
-
-    /// Reports that the minute lets expect until `until`, from its start on or from when the tunnel was first heard in it.
-    pub(super) fn expected(&self, interval: Interval, first: Timestamp, until: Timestamp) -> i32 {
-        let Some(learnt) = interval.learnt else { return 0 };
-        let end = until.0.min(self.minute.0 + Timestamp::MINUTE);
-        // A minute whose first sample came within an interval of its start covers the whole minute.
-        let start = if first.0 - self.minute.0 > learnt { first.0 - learnt } else { self.minute.0 };
-        ((end - start).max(0) as f64 / learnt as f64).round() as i32
     }
 }
