@@ -169,6 +169,7 @@ fn csv(columns: &Columns) -> Result<String, Failure> {
         "reports",
         "expected",
         "heard_s",
+        "zone_changed",
     ];
     writer.write_record(names).map_err(failed)?;
     for (n, time) in columns.time.iter().enumerate() {
@@ -191,6 +192,7 @@ fn csv(columns: &Columns) -> Result<String, Failure> {
             text(columns.reports[n]),
             text(columns.expected[n]),
             text(columns.heard_s.get(n)),
+            text(columns.zone_changed.get(n)),
         ];
         writer.write_record(record).map_err(failed)?;
     }
@@ -231,7 +233,8 @@ fn show(document: &Document) {
         match word {
             Some(word) => without = (without.0 + 1, word),
             None => {
-                table.add_row(row(columns, n, &local(zone, *time)));
+                let mark = if columns.zone_changed.get(n) == Some(&true) { " (zone changed)" } else { "" };
+                table.add_row(row(columns, n, &format!("{}{mark}", local(zone, *time))));
             }
         }
     }
@@ -326,11 +329,12 @@ mod tests {
             reports: vec![Some(12), None],
             expected: vec![Some(12), None],
             heard_s: vec![60, 45],
+            zone_changed: vec![false, true],
         };
         let text = csv(&columns).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[1], "2026-11-23T12:00:00Z,5,6,5,6,0,0,1,,1.5,1,2,,3,0,12,12,60");
-        assert_eq!(lines[2], "2026-11-23T12:01:00Z,,,,,,,,,,,,,,,,,45");
+        assert_eq!(lines[1], "2026-11-23T12:00:00Z,5,6,5,6,0,0,1,,1.5,1,2,,3,0,12,12,60,false");
+        assert_eq!(lines[2], "2026-11-23T12:01:00Z,,,,,,,,,,,,,,,,,45,true");
         assert_eq!(
             [word(&columns, 0, 60), word(&columns, 1, 60), word(&columns, 1, 120)],
             [None, Some("silent"), Some("unknown")]

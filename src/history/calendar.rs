@@ -86,8 +86,13 @@ impl Calendar {
     pub fn day(&self, minute: Timestamp) -> Day {
         let (start, zone) = self.start(minute, day_start);
         let end = self.end(zone, start, day_start, next_day);
-        let zone_changed = self.zones.iter().skip(1).any(|(from, _)| *from > start && *from < end);
-        Day { start, zone_changed }
+        Day { start, zone_changed: self.changed_within(start, end) }
+    }
+
+    /// Whether the zone was changed between the start and the end of a day.
+    #[must_use]
+    pub fn changed_within(&self, start: Timestamp, end: Timestamp) -> bool {
+        self.zones.iter().skip(1).any(|(from, _)| *from > start && *from < end)
     }
 
     /// The first instant after the day that holds a minute.

@@ -114,6 +114,8 @@ const HISTORY_COLUMNS: [&str; 18] = [
     "expected",
     "covered_ms",
 ];
+/// Which only days have.
+const ZONE_CHANGED: &str = "zone_changed";
 
 /// A page.
 ///
@@ -133,8 +135,13 @@ pub fn answer(reader: &mut ReadConnection, query: &ExportQuery, now: Timestamp, 
     let after = query.cursor.as_deref().map(place).transpose()?;
     let page = reader.history_after(level, &scope, (range.from, range.until), after.as_ref(), rows_max)?;
     let next = page.next.map(|HistoryPlace { tunnel, time }| format!("{}:{}:{}", tunnel.endpoint, time.0, tunnel.instance));
-    let rows = page.rows.iter().map(|(tunnel, stretch)| history_row(tunnel, stretch, &names)).collect();
-    Ok(ExportPage { columns: HISTORY_COLUMNS.map(str::to_owned).to_vec(), rows, next })
+    let row = |(tunnel, stretch): &(TunnelKey, Stretch)| {
+        let mut row = history_row(tunnel, stretch, &names);
+        row.extend((level == Level::Days).then(|| json!(stretch.zone_changed)));
+        row
+    };
+    let columns = HISTORY_COLUMNS.into_iter().chain((level == Level::Days).then_some(ZONE_CHANGED));
+    Ok(ExportPage { columns: columns.map(str::to_owned).collect(), rows: page.rows.iter().map(row).collect(), next })
 }
 
 fn events(

@@ -120,6 +120,9 @@ pub struct Columns {
     /// there is no value although the master was heard, a tunnel was down or had nothing to report; where it was not, nothing is known.
     #[serde(default)]
     pub heard_s: Vec<i64>,
+    /// With steps of a day: `storage.timezone` was changed in it, so that it is longer or shorter than a day of one zone.
+    #[serde(default)]
+    pub zone_changed: Vec<bool>,
 }
 
 /// A question that was checked as far as that is possible without the database.
@@ -225,13 +228,17 @@ pub fn answer(
             )));
         }
         let (now, live) = (question.now, question.live.as_ref());
-        let calendar = reader.calendar()?.followed_by(question.zone, now);
+        let stored_by = reader.calendar()?;
+        let calendar = stored_by.followed_by(question.zone, now);
         let slots = question.step.slots(&calendar, question.range);
         let first = slots.first().copied().unwrap_or(question.range.from);
         let stored = reader.stretches(level(question.step), &scope, first, question.range.until)?;
         let values = fill(&slots, question, &scope, &stored, &rows);
         let heard = heard::of(reader, &calendar, &scope, first, now, &question.retention, live, &rows)?;
         let heard_s = heard.seconds(&slots, question.range.until.min(now));
+        let ends = slots.iter().skip(1).copied().chain(slots.last().map(|last| question.step.next(&calendar, *last)));
+        let is_marked = |start, end| question.step == Step::Day && stored_by.changed_within(start, end);
+        let zone_changed = slots.iter().zip(ends).map(|(start, end)| is_marked(*start, end)).collect();
         let (endpoint, instance) = match &scope {
             Scope::Fleet => (None, None),
             Scope::Endpoint(id) => (Some(*id), None),
@@ -247,7 +254,7 @@ pub fn answer(
             timezone: question.zone.name().to_owned(),
             counts: counts(&scope).to_owned(),
             in_journal_only: waiting.missing,
-            columns: Columns { heard_s, ..columns(&slots, &values) },
+            columns: Columns { heard_s, zone_changed, ..columns(&slots, &values) },
         }))
     })
 }
@@ -392,6 +399,7 @@ fn columns(slots: &[Timestamp], values: &[Option<Totals>]) -> Columns {
         reports: column(values, |totals| Some(totals.figures.record_count)),
         expected: column(values, |totals| Some(totals.figures.expected_count)),
         heard_s: Vec::new(),
+        zone_changed: Vec::new(),
     }
 }
 

@@ -81,7 +81,7 @@ fn chart(since: &str, step: &str, scope: &Scope, stored: &[Stretch], rows: &[His
 }
 
 fn stored(minute: i64, totals: Totals) -> Stretch {
-    Stretch { start: Timestamp(NOON.0 + minute * Timestamp::MINUTE), totals }
+    Stretch { start: Timestamp(NOON.0 + minute * Timestamp::MINUTE), totals, zone_changed: false }
 }
 
 #[test]

@@ -204,7 +204,7 @@ impl Row {
 
     /// As answers to people take it.
     pub(super) fn stretch(&self) -> Stretch {
-        Stretch { start: Timestamp(self.record_time), totals: self.totals() }
+        Stretch { start: Timestamp(self.record_time), totals: self.totals(), zone_changed: self.zone_changed }
     }
 
     fn totals(&self) -> Totals {

@@ -27,6 +27,8 @@ pub struct Stretch {
     pub start: Timestamp,
     /// What was counted in it.
     pub totals: Totals,
+    /// Of a day: `storage.timezone` was changed in it.
+    pub zone_changed: bool,
 }
 
 /// What was moved in a day.

@@ -367,6 +367,20 @@ pub fn a_flush_on_the_day_of_a_zone_change_moves_no_figure(database: &TestDataba
         let before = all(&waits);
         store.commit_history(&tidy(id + 2, late)).unwrap();
         assert_eq!(all(&WaitingHistory::default()), before, "{old} to {new}");
+        // The day of the change is marked in charts and exports, and no other.
+        let question = question_of((-48, 5), (None, None), "1d", new);
+        let chart = history::answer(&mut reader, &question, &WaitingHistory::default()).unwrap().unwrap().columns;
+        let marked = chart.time.iter().zip(&chart.zone_changed).filter_map(|(time, mark)| mark.then_some(*time));
+        let marked: Vec<String> = marked.map(|time| Timestamp(time * Timestamp::SECOND).to_string()).collect();
+        assert_eq!((marked.len(), chart.zone_changed.len()), (1, chart.time.len()), "{old} to {new}: {marked:?}");
+        let mut exported = |what| {
+            let query = ExportQuery { what, since: None, until: None, endpoint: None, tunnel: None, limit: None, cursor: None };
+            export::answer(&mut reader, &query, at(4 * 3_600), new).unwrap()
+        };
+        let days = exported(Export::Days);
+        let rows = days.rows.iter().filter(|row| row.last() == Some(&true.into())).map(|row| row[0].as_str().unwrap());
+        assert_eq!((rows.collect::<Vec<_>>(), days.columns.last().unwrap().as_str()), (vec![&*marked[0]], "zone_changed"));
+        assert_eq!(exported(Export::Hours).columns.last().unwrap(), "covered_ms");
         let today = traffic::answer(
             &mut reader,
             &TrafficQuery { period: Some(PeriodName::Today), ..TrafficQuery::default() },
