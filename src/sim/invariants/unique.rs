@@ -88,6 +88,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::event::{EndpointId, Gap};
+    use crate::id::EventId;
     use crate::retention::{Expired, Expiring};
     use crate::sim::observation::Ended;
 
