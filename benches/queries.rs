@@ -1,5 +1,5 @@
-//! How long charts and sums take with 1,000 tunnels and full minutes, while flushes of 1,000 rows run; beside the same rows read
-//! through SQLite's C API in the same run.
+//! How long charts and sums take with 1,000 tunnels, full minutes, gaps, and ten minutes of history that wait in memory, while flushes
+//! of 1,000 rows run; beside the same rows read through SQLite's C API in the same run.
 //!
 //! `cargo bench --bench queries [-- DAYS]`: days of minutes, 2 unless given. The budgets are meant for 30 (43 million rows, 4 GB,
 //! some minutes to fill): a chart of anything for any range in 50 ms at p99, today's total of all tunnels in 10 ms.
@@ -19,14 +19,18 @@ use tidegate::actors::buffer::WaitingHistory;
 use tidegate::clock::{Clock, SystemClock, Timestamp};
 use tidegate::config::RetentionConfig;
 use tidegate::endpoint::{ApiKey, TlsPolicy};
-use tidegate::event::{Counters, EndpointId, Event, EventKind, InstanceConfig, InstanceId, Record, Sample, TunnelKey};
+use tidegate::event::{Counters, EndpointId, Event, EventKind, Gap, InstanceConfig, InstanceId, Record, Sample, TunnelKey};
+use tidegate::history::InTotals;
+use tidegate::history::figures::{Figures, Ping};
 use tidegate::id::{EventId, IdGenerator};
+use tidegate::query::Scope;
 use tidegate::query::events::{self, EventQuery, EventQuestion};
+use tidegate::query::heard::Live;
 use tidegate::query::history::{self, HistoryQuery, HistoryQuestion};
 use tidegate::query::traffic::{self, Billing, By, PeriodName, TrafficQuery};
 use tidegate::redact::Redacted;
 use tidegate::store::{
-    DatabaseUrl, DieselStore, EventBatch, FlushCause, FlushInfo, LiveChanges, NewEndpoint, ReadConnection, Store,
+    DatabaseUrl, DieselStore, EventBatch, FlushCause, FlushInfo, HistoryRow, LiveChanges, NewEndpoint, ReadConnection, Store,
 };
 
 const ENDPOINTS: i32 = 25;
@@ -65,30 +69,42 @@ fn main() {
     while flushed.load(Ordering::Relaxed) == 0 {
         std::thread::sleep(Duration::from_millis(10));
     }
-    ask(&url, &path, now);
+    ask(&url, &path, now, days);
     stop.store(true, Ordering::Relaxed);
     flushes.join().expect("the flushes end");
     println!("{} flushes of 1,000 rows meanwhile", flushed.load(Ordering::Relaxed));
 }
 
 /// Asks everything, in turn, on one connection while the flushes run.
-fn ask(url: &DatabaseUrl, path: &Path, now: Timestamp) {
+fn ask(url: &DatabaseUrl, path: &Path, now: Timestamp, days: i64) {
     let mut reader = ReadConnection::open(url).expect("the database opens");
     let raw = Raw::open(path);
     let mut random = fastrand::Rng::with_seed(1);
+    let waits = waiting(now);
     println!("{:<34}{:>10}{:>10}{:>12}   {:>22}", "question", "p50 ms", "p99 ms", "budget ms", "C API, p50 and p99 ms");
-    for (since, table, key) in [
-        ("24h", "service_history", "minutes"),
-        ("7d", "history_hours", "hours"),
-        ("30d", "history_hours", "hours"),
-        ("5y", "history_days", "days"),
+    // The longest chart by the minute that is allowed, as far as there are minutes.
+    let longest = format!("{}m", history::SLOTS_MAX.min(usize::try_from(days * 1_440).unwrap_or_default()));
+    for (since, step, table, key) in [
+        ("24h", "auto", "service_history", "minutes"),
+        (&longest, "1m", "service_history", "minutes"),
+        ("7d", "auto", "history_hours", "hours"),
+        ("30d", "auto", "history_hours", "hours"),
+        ("5y", "auto", "history_days", "days"),
     ] {
         for scope in ["tunnel", "endpoint", "fleet"] {
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             for _ in 0..ASKED {
                 let (endpoint, instance) = (random.i32(1..=ENDPOINTS), random.i32(0..TUNNELS_EACH));
-                let query = query(scope, endpoint, instance, since);
-                ours.push(timed(|| chart(&mut reader, query, now)));
+                let query = query(scope, endpoint, instance, since, step);
+                // The recorder hands over what concerns the question.
+                let concerned = match scope {
+                    "tunnel" => Scope::Tunnel(TunnelKey { endpoint: EndpointId(endpoint), instance: name(instance) }),
+                    "endpoint" => Scope::Endpoint(EndpointId(endpoint)),
+                    _ => Scope::Fleet,
+                };
+                let counting = waits.counting.iter().filter(|row| concerned.contains(&row.tunnel)).cloned().collect();
+                let waits = WaitingHistory { counting, as_of: waits.as_of, ..WaitingHistory::default() };
+                ours.push(timed(|| chart(&mut reader, query, &waits, now)));
                 let statement = reference(scope, table, endpoint, instance, now, since);
                 theirs.push(timed(|| raw.read(&statement)));
             }
@@ -99,7 +115,7 @@ fn ask(url: &DatabaseUrl, path: &Path, now: Timestamp) {
         for (periods, period, since) in
             [("today, month, cycle", None, now.0 - 31 * DAY), ("today", Some(PeriodName::Today), now.0 / DAY * DAY)]
         {
-            let ours = (0..ASKED).map(|_| timed(|| sums(&mut reader, by, period, now))).collect();
+            let ours = (0..ASKED).map(|_| timed(|| sums(&mut reader, by, period, &waits, now))).collect();
             // The order of the join is the order of the words.
             let tables = match by {
                 By::Fleet => "history_day_totals d WHERE d.endpoint_id = 0",
@@ -141,30 +157,68 @@ fn report(name: &str, budget: Option<f64>, mut ours: Vec<f64>, mut theirs: Vec<f
     );
 }
 
-fn query(scope: &str, endpoint: i32, instance: i32, since: &str) -> HistoryQuery {
+/// What a recorder has in memory when its flush is near: ten minutes of each tunnel, which is where it hands them over.
+fn waiting(now: Timestamp) -> WaitingHistory {
+    let tunnels = (1..=ENDPOINTS).flat_map(|endpoint| (0..TUNNELS_EACH).map(move |instance| (endpoint, instance)));
+    let row = |(endpoint, instance): (i32, i32), minute: i64| HistoryRow {
+        tunnel: TunnelKey { endpoint: EndpointId(endpoint), instance: name(instance) },
+        minute: Timestamp(now.0 - minute * MINUTE),
+        figures: Figures {
+            delta: Counters { tcp_rx: 7_500_000, tcp_tx: 75_000_000, ..Counters::default() },
+            covered_ms: 60_000,
+            ping: Some(Ping { sum: 250, count: 12, min: 18, max: 29 }),
+            record_count: 12,
+            expected_count: 12,
+            ..Figures::default()
+        },
+        in_totals: InTotals::BOTH,
+    };
+    let counting = tunnels.flat_map(|tunnel| (0..10).map(move |minute| row(tunnel, minute))).collect();
+    WaitingHistory { counting, as_of: EventId(i64::MAX), ..WaitingHistory::default() }
+}
+
+/// What a recorder says of the endpoints: all are connected, and of each four gaps are not stored yet.
+fn live(now: Timestamp) -> Live {
+    let gap = |endpoint: i32, nth: i64| Gap {
+        id: EventId(1),
+        endpoint: EndpointId(endpoint),
+        instance: InstanceId::default(),
+        from: Timestamp(now.0 - nth * MINUTE),
+        to: Timestamp(now.0 - nth * MINUTE + MINUTE / 2),
+        reason: "connection_lost".into(),
+    };
+    Live {
+        until: (1..=ENDPOINTS).map(|endpoint| (EndpointId(endpoint), Timestamp(i64::MAX))).collect(),
+        gaps: (1..=ENDPOINTS).flat_map(|endpoint| (1..=4).map(move |nth| gap(endpoint, nth))).collect(),
+    }
+}
+
+fn query(scope: &str, endpoint: i32, instance: i32, since: &str, step: &str) -> HistoryQuery {
     HistoryQuery {
         endpoint: (scope == "endpoint").then(|| format!("master-{endpoint}")),
         tunnel: (scope == "tunnel").then(|| format!("master-{endpoint}/{instance:08x}")),
         since: Some(since.to_owned()),
+        step: Some(step.to_owned()),
         ..HistoryQuery::default()
     }
 }
 
-fn chart(reader: &mut ReadConnection, query: HistoryQuery, now: Timestamp) {
+fn chart(reader: &mut ReadConnection, query: HistoryQuery, waits: &WaitingHistory, now: Timestamp) {
     let days = |days: u64| Duration::from_secs(days * 86_400);
     let retention = RetentionConfig { events: days(1), minutes: days(30), hours: days(90), days: Some(days(1_825)) };
     let question = HistoryQuestion::new(query, now, chrono_tz::Tz::UTC, &retention).expect("a question");
-    let chart = history::answer(reader, &question, &WaitingHistory::default()).expect("an answer").expect("nothing waits");
+    let question = question.with_live(live(now));
+    let chart = history::answer(reader, &question, waits).expect("an answer").expect("nothing waits");
     let known = chart.columns.received.iter().flatten().count();
     assert!(known * 10 >= chart.columns.time.len() * 9, "{known} of {} values", chart.columns.time.len());
     // What the route does with it.
     std::hint::black_box(serde_json::to_vec(&chart).expect("JSON"));
 }
 
-fn sums(reader: &mut ReadConnection, by: By, period: Option<PeriodName>, now: Timestamp) {
+fn sums(reader: &mut ReadConnection, by: By, period: Option<PeriodName>, waits: &WaitingHistory, now: Timestamp) {
     let billing = Billing { timezone: chrono_tz::Tz::UTC, start_day: 15 };
     let query = TrafficQuery { by: Some(by), endpoint: None, period };
-    let sums = traffic::answer(reader, &query, &WaitingHistory::default(), now, billing);
+    let sums = traffic::answer(reader, &query, waits, now, billing);
     let sums = sums.expect("an answer").expect("nothing waits");
     let rows = match by {
         By::Fleet => 1,
@@ -300,6 +354,20 @@ fn fill(url: &DatabaseUrl, path: &Path, now: Timestamp, days: i64) -> i64 {
                 );
             }
         }
+    }
+    // Every six hours each master was lost for half a minute.
+    for (endpoint, nth) in (1..=ENDPOINTS).flat_map(|endpoint| (1..=90 * 4).map(move |nth| (endpoint, nth))) {
+        let from = Timestamp(now.0 - nth * 6 * hour + i64::from(endpoint) * MINUTE);
+        let to = Timestamp(from.0 + MINUTE / 2);
+        let id = EventId::first_of(to).0 + i64::from(endpoint);
+        raw.execute(
+            &CString::new(format!(
+                "INSERT INTO gaps (id, endpoint_id, instance_id, from_time, to_time, reason) \
+             VALUES ({id}, {endpoint}, '', {}, {}, 'connection_lost')",
+                from.0, to.0
+            ))
+            .expect("no NUL"),
+        );
     }
     raw.execute(c"COMMIT");
     raw.execute(c"PRAGMA journal_mode = WAL");
