@@ -456,6 +456,67 @@ fn records_that_are_counted_anew_are_judged_by_what_the_stored_state_says_of_res
     }
 }
 
+/// An update of one end of a tunnel, of endpoint 1 for a server and 2 for a client, at its first report with what it is.
+fn end(instance: &str, kind: &str, seconds: i64, tcp_rx: u64) -> Record {
+    let Record::Event(event) = update(seconds, tcp_rx) else { unreachable!() };
+    let peer = Peer { sid: Redacted::from_store("service"), ..Peer::default() };
+    let config = InstanceConfig { kind: Redacted::from_store(kind), peer, ..InstanceConfig::default() };
+    let endpoint = EndpointId(if kind == "client" { 2 } else { 1 });
+    let id = EventId(event.id.0 + i64::from(endpoint.0));
+    Record::Event(Event {
+        id,
+        endpoint,
+        instance: InstanceId::from(instance),
+        config: Some(std::sync::Arc::new(config)),
+        ..event
+    })
+}
+
+/// What rows add to the fleet's total.
+fn in_fleet(batch: &HistoryBatch) -> u64 {
+    batch.rows.iter().filter(|row| row.in_totals.fleet).map(|row| row.figures.delta.tcp_rx).sum()
+}
+
+/// A recorder that starts anew, with what the last one stored.
+fn restarted(batch: &HistoryBatch) -> Histories {
+    let mut histories = Histories::default();
+    histories.restore(batch.through, batch.states.iter().map(|(tunnel, state)| (tunnel.clone(), state.as_deref())));
+    histories
+}
+
+/// Both ends moved 100 bytes together, and the client's endpoint is paused: the server moves 200 more. Then comes a restart.
+fn with_a_paused_client() -> (u64, Histories) {
+    let mut histories = Histories::default();
+    for (seconds, moved) in [(0, 0), (5, 100)] {
+        histories.observe(&end("aaaa0001", "server", seconds, moved));
+        histories.observe(&end("bbbb0002", "client", seconds, moved));
+    }
+    histories.observe(&end("aaaa0001", "server", 65, 200));
+    histories.observe(&end("aaaa0001", "server", 125, 300));
+    let batch = cut(&mut histories, 130, true);
+    (in_fleet(&batch), restarted(&batch))
+}
+
+#[test]
+fn a_client_whose_endpoint_was_paused_counts_on_its_return_what_its_server_was_left_out_with() {
+    let (before, mut histories) = with_a_paused_client();
+    assert_eq!(before, 100, "the server is left out all the same");
+    histories.observe(&end("aaaa0001", "server", 185, 400));
+    histories.observe(&end("bbbb0002", "client", 185, 400));
+    assert_eq!(before + in_fleet(&cut(&mut histories, 190, true)), 400);
+}
+
+/// What was moved between the pause and the removal is in no total of the fleet: the server's row was left out of it, and the client's
+/// never came. Too low, never too high.
+#[test]
+fn a_server_counts_from_when_its_paused_client_was_removed() {
+    let (before, mut histories) = with_a_paused_client();
+    histories.forget(EndpointId(2));
+    histories.observe(&end("aaaa0001", "server", 185, 400));
+    histories.observe(&end("aaaa0001", "server", 245, 450));
+    assert_eq!((before, in_fleet(&cut(&mut histories, 250, true))), (100, 150));
+}
+
 #[test]
 fn of_two_followed_ends_the_client_counts_in_totals() {
     let end = |instance: &str, kind: &str, seconds: i64| {
