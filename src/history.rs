@@ -98,6 +98,8 @@ pub struct Histories {
     resets_last: BTreeMap<EndpointId, bool>,
     /// The record with which each stream began that followed another one: what fell since may be explained by a restart.
     resumed: BTreeMap<EndpointId, EventId>,
+    /// The last record of each tunnel that was left out, for its sample.
+    skipped: BTreeMap<TunnelKey, Event>,
     through: EventId,
 }
 
@@ -173,11 +175,25 @@ impl Histories {
         match record {
             Record::Event(event) if event.kind != EventKind::Delete => {
                 self.through = self.through.max(event.id);
-                if let (Some(tunnel), Some(config)) = (event.tunnel(), &event.config) {
+                let Some(tunnel) = event.tunnel() else { return };
+                if let Some(config) = &event.config {
                     self.learn_end(&tunnel, End::of(config), event);
+                }
+                if event.sample.is_some() && self.tunnels.contains_key(&tunnel) {
+                    self.skipped.insert(tunnel, Event { config: None, detail: None, logs: None, ..event.clone() });
                 }
             }
             record => self.observe(record),
+        }
+    }
+
+    /// Nothing is left out any more. The journal took the last records before this was known: their traffic is counted here, since
+    /// nobody knows whether their tunnels report again.
+    pub fn count_skipped(&mut self) {
+        for (tunnel, event) in std::mem::take(&mut self.skipped) {
+            if self.tunnels.contains_key(&tunnel) {
+                self.count(&tunnel, &event);
+            }
         }
     }
 

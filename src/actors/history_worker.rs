@@ -53,7 +53,7 @@ pub struct CutWindows {
 }
 
 /// Events are refused from now on, or accepted again. Sent by the BufferActor. What is refused is not counted: counters are
-/// cumulative, so the first sample after it brings what was moved meanwhile.
+/// cumulative, so the last sample before it ends brings what was moved meanwhile.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Refusing(pub bool);
@@ -191,6 +191,9 @@ impl Handler<Refusing> for HistoryWorkerActor {
 
     fn handle(&mut self, Refusing(refusing): Refusing, _: &mut Self::Context) -> Self::Result {
         self.refusing = refusing;
+        if !refusing {
+            self.histories.count_skipped();
+        }
     }
 }
 

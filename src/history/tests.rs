@@ -261,6 +261,33 @@ fn a_deleted_tunnel_leaves_its_row_and_no_state() {
     assert!(histories.tunnels.is_empty() && histories.changed.is_empty());
 }
 
+/// Found by seed 61001: the first events that were accepted after a refusal were stored, and history was told a moment too late.
+#[test]
+fn the_last_sample_that_was_left_out_brings_the_traffic_when_nothing_is_left_out_any_more() {
+    let mut histories = Histories::default();
+    histories.observe(&update(0, 5));
+    for (seconds, tcp_rx) in [(5, 20), (10, 70)] {
+        histories.skip(&update(seconds, tcp_rx));
+    }
+    assert_eq!(cut(&mut histories, 11, true).rows[0].figures.delta.tcp_rx, 0);
+    histories.count_skipped();
+    let batch = cut(&mut histories, 12, true);
+    assert_eq!((batch.rows[0].figures.delta.tcp_rx, batch.rows[0].figures.record_count), (65, 1));
+    histories.observe(&update(15, 71));
+    assert_eq!(cut(&mut histories, 16, true).rows[0].figures.delta.tcp_rx, 1);
+}
+
+#[test]
+fn a_tunnel_that_was_deleted_meanwhile_is_not_begun_again_by_what_was_left_out() {
+    let mut histories = Histories::default();
+    histories.observe(&update(0, 5));
+    histories.skip(&update(5, 20));
+    histories.skip(&of_kind(EventKind::Delete, 6, 21));
+    histories.count_skipped();
+    assert!(histories.tunnels.is_empty() && histories.skipped.is_empty());
+    assert_eq!(cut(&mut histories, 7, false).rows[0].figures.delta.tcp_rx, 16);
+}
+
 #[test]
 fn nothing_new_gives_no_batch() {
     let mut histories = Histories::default();

@@ -197,6 +197,7 @@ impl Oracle {
             }
             Seen::Single { record, answer } => {
                 self.fold_call(at, *answer);
+                self.fold_gap_in_memory(at, record);
                 let id = record.id();
                 match answer {
                     Answer::Acknowledged(_) => {

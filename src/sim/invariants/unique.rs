@@ -61,7 +61,8 @@ impl Invariant for Unique {
             }
             Seen::Single { record, answer } => {
                 let id = record.id();
-                if !oracle.pending.contains_key(&id) && !oracle.stored.contains(id) {
+                let is_known = oracle.pending.contains_key(&id) || oracle.stored.contains(id);
+                if !is_known && !oracle.may_hold_unseen(record, observation.at) {
                     return Err(format!("the id {id} was stored and was never received"));
                 }
                 if *answer == Answer::Acknowledged(true) && oracle.stored.contains(id) {
@@ -178,6 +179,8 @@ mod tests {
                     .see(Seen::Fault { name: "disk-torn", on: false });
             }
             history.pass(60).batch(&[gap(7)], false, Answer::Unknown).batch(&[gap(7)], true, committed(1, 0));
+            history.see(Seen::Single { record: Box::new(gap(8)), answer: Answer::Unknown });
+            history.see(Seen::Single { record: Box::new(gap(8)), answer: Answer::Acknowledged(true) });
             if is_good { history.is_good() } else { history.is_bad("never received") }
         }
     }
