@@ -55,6 +55,7 @@ on_both_databases!(
     expiry::minutes_expire_tunnel_by_tunnel_and_no_sum_falls,
     expiry::days_and_falls_that_expire_leave_accounts_that_still_add_up,
     expiry::a_row_that_somebody_changed_is_found,
+    expiry::rows_that_are_missing_altogether_are_found_by_the_other_levels,
     expiry::events_gaps_and_flushes_expire_by_when_they_were_received,
     expiry::what_a_clock_ahead_has_dated_expires_with_what_came_after_it,
     expiry::what_a_clock_behind_has_dated_takes_nothing_young_with_it,

@@ -1,18 +1,22 @@
 //! Whether history adds up, read from a live database. See [`crate::history::audit`] for what is proved.
 
-use diesel::sql_types::{Integer, Text};
+use std::collections::BTreeSet;
+
+use diesel::sql_types::{Integer, Nullable, Text};
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 use serde::Serialize;
 
 use super::connection::{Connection, Phase, on, query_error};
 use super::expire::counters;
 use super::ladder::{Row, Table};
+use super::read_export::next_tunnel;
 use super::schema::{counter_events, history_accounts, retention_floors};
 use super::{ReadConnection, StoreError, zones};
 use crate::clock::Timestamp;
 use crate::event::{EndpointId, TunnelKey};
 use crate::history::audit::{Floors, Levels, StoredAccount, TunnelHistory, adjustment, check_levels, check_tunnel};
 use crate::history::ladder::{FLEET, Level};
+use crate::query::Scope;
 
 /// Problems that are told one by one; of more it is said how many there are.
 const PROBLEMS_MAX: usize = 100;
@@ -45,11 +49,9 @@ impl HistoryReport {
 }
 
 #[derive(QueryableByName)]
-struct Key {
-    #[diesel(sql_type = Integer)]
-    endpoint_id: i32,
-    #[diesel(sql_type = Text)]
-    instance_id: String,
+struct Lowest {
+    #[diesel(sql_type = Nullable<Integer>)]
+    id: Option<i32>,
 }
 
 impl ReadConnection {
@@ -66,11 +68,7 @@ impl ReadConnection {
 
 fn check(connection: &mut Connection) -> QueryResult<HistoryReport> {
     let mut report = HistoryReport::default();
-    let tunnels = "SELECT endpoint_id, instance_id FROM history_accounts UNION SELECT endpoint_id, instance_id FROM history_days \
-                   ORDER BY endpoint_id, instance_id";
-    let tunnels: Vec<Key> = on!(&mut *connection, c => sql_query(tunnels).load(c))?;
-    for Key { endpoint_id, instance_id } in tunnels {
-        let tunnel = TunnelKey { endpoint: EndpointId(endpoint_id), instance: instance_id.as_str().into() };
+    for tunnel in tunnels(connection)? {
         let (history, calendar, floors) = snapshot(connection, |connection| {
             Ok((tunnel_history(connection, &tunnel)?, zones::calendar(connection)?, floors(connection, false)?))
         })?;
@@ -78,9 +76,7 @@ fn check(connection: &mut Connection) -> QueryResult<HistoryReport> {
         report.rows += history.levels.iter().map(|level| level.len() as u64).sum::<u64>();
         report.add(check_tunnel(&tunnel, &history, &calendar, floors));
     }
-    let endpoints = "SELECT DISTINCT endpoint_id, '' AS instance_id FROM history_day_totals ORDER BY endpoint_id";
-    let endpoints: Vec<Key> = on!(&mut *connection, c => sql_query(endpoints).load(c))?;
-    for Key { endpoint_id, .. } in endpoints {
+    for EndpointId(endpoint_id) in totals(connection)? {
         let (levels, calendar, floors) = snapshot(connection, |connection| {
             Ok((levels(connection, true, endpoint_id, "")?, zones::calendar(connection)?, floors(connection, true)?))
         })?;
@@ -90,6 +86,40 @@ fn check(connection: &mut Connection) -> QueryResult<HistoryReport> {
         report.add(check_levels(&name, &levels, &calendar, floors));
     }
     Ok(report)
+}
+
+/// The tunnels of which anything is there: what is missing on one level is told by another.
+fn tunnels(connection: &mut Connection) -> QueryResult<BTreeSet<TunnelKey>> {
+    use history_accounts as h;
+    let accounts = h::table.select((h::endpoint_id, h::instance_id));
+    let accounts: Vec<(i32, String)> = on!(&mut *connection, c => accounts.load(c))?;
+    let key =
+        |(endpoint, instance): (i32, String)| TunnelKey { endpoint: EndpointId(endpoint), instance: instance.as_str().into() };
+    let mut tunnels: BTreeSet<TunnelKey> = accounts.into_iter().map(key).collect();
+    for level in Level::ALL {
+        let mut last = TunnelKey::default();
+        while let Some(next) = next_tunnel(connection, level, &Scope::Fleet, &last)? {
+            tunnels.insert(next.clone());
+            last = next;
+        }
+    }
+    Ok(tunnels)
+}
+
+/// The endpoints, and the fleet, of which there are totals, likewise.
+fn totals(connection: &mut Connection) -> QueryResult<BTreeSet<EndpointId>> {
+    let mut endpoints = BTreeSet::new();
+    for level in Level::ALL {
+        let next = format!("SELECT MIN(endpoint_id) AS id FROM {} WHERE endpoint_id > $1", Table::of(level, true).name);
+        let mut last = FLEET.0 - 1;
+        loop {
+            let next = sql_query(next.as_str()).bind::<Integer, _>(last);
+            let Lowest { id: Some(id) } = on!(&mut *connection, c => next.get_result(c))? else { break };
+            endpoints.insert(EndpointId(id));
+            last = id;
+        }
+    }
+    Ok(endpoints)
 }
 
 /// Reads in one snapshot: what a batch or an expiry changes together is seen together.

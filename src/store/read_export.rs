@@ -162,7 +162,12 @@ fn first_tunnel(connection: &mut Connection, level: Level, scope: &Scope) -> Que
 
 /// The tunnel behind this one in the order of the key: of the same endpoint, else the first of the next. A comparison of both
 /// columns at once would have SQLite read all rows of the endpoint.
-fn next_tunnel(connection: &mut Connection, level: Level, scope: &Scope, after: &TunnelKey) -> QueryResult<Option<TunnelKey>> {
+pub(super) fn next_tunnel(
+    connection: &mut Connection,
+    level: Level,
+    scope: &Scope,
+    after: &TunnelKey,
+) -> QueryResult<Option<TunnelKey>> {
     let last = match scope {
         Scope::Tunnel(_) => return Ok(None),
         Scope::Endpoint(id) => *id,

@@ -118,6 +118,19 @@ pub fn a_row_that_somebody_changed_is_found(database: &TestDatabase) {
     assert!(found.iter().any(|problem| problem.contains("aaaa0001 of endpoint 1: udp_tx moved 717 bytes, and 720")), "{found:?}");
 }
 
+pub fn rows_that_are_missing_altogether_are_found_by_the_other_levels(database: &TestDatabase) {
+    let mut store = open(database);
+    three_hours(&mut store);
+    assert_eq!(problems(database), [""; 0]);
+    database.execute("DELETE FROM history_day_totals WHERE endpoint_id = 0");
+    let found = problems(database);
+    assert!(found.iter().all(|problem| problem.contains("the fleet: the day")) && !found.is_empty(), "{found:?}");
+    database.execute("DELETE FROM history_days WHERE instance_id = 'aaaa0002'");
+    database.execute("DELETE FROM history_accounts WHERE instance_id = 'aaaa0002'");
+    let found = problems(database);
+    assert!(found.iter().any(|problem| problem.contains("aaaa0002 of endpoint 1 has history and no account")), "{found:?}");
+}
+
 pub fn events_gaps_and_flushes_expire_by_when_they_were_received(database: &TestDatabase) {
     let mut store = open(database);
     // Ids that say nothing of time: what was received is in `flushes`.
