@@ -16,6 +16,22 @@ fn usage_errors_end_with_2_and_nothing_on_standard_output() {
 }
 
 #[test]
+fn what_a_simulation_cannot_be_or_would_not_heed_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    for (flags, words) in [
+        (&["--report-interval", "0s"][..], "--report-interval must be from 100ms"),
+        (&["--live-sync", "10h"], "--live-sync must be from 1s to 1h"),
+        (&["--seed", "18446744073709551615", "--runs", "2"], "beyond the last seed"),
+        (&["--set", "foo=bar"], "would change nothing"),
+        (&["--database-url", "sqlite:x.db"], "give --database for another"),
+    ] {
+        let ran = run(directory.path(), &[&["simulate"], flags].concat());
+        assert_eq!(ran.code, 2, "{flags:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(words), "{flags:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn version_names_the_commit() {
     let directory = tempfile::tempdir().unwrap();
     let ran = run(directory.path(), &["--version"]);

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
 use tidegate::sim::options::{Database, Faults, Options};
 use tidegate::sim::world;
 
@@ -92,4 +94,18 @@ fn the_seed_of_the_commit_holds() {
     });
     let seed = commit.and_then(|hash| u64::from_str_radix(hash.get(..16)?, 16).ok()).unwrap_or(7);
     holds(&small(seed, 6, Database::Memory));
+}
+
+/// What a simulation writes is made up, and what it expires would be somebody's.
+#[test]
+fn a_database_that_holds_anything_is_refused_also_without_endpoints() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kept.db");
+    let url = Database::Url(format!("sqlite:{}", path.display()).parse().unwrap());
+    let options = Options { length: HOUR / 60, faults: Faults::default(), ..small(1, 1, url) };
+    holds(&options);
+    let mut connection = SqliteConnection::establish(&path.display().to_string()).unwrap();
+    connection.batch_execute("DELETE FROM endpoints").unwrap();
+    let error = world::run(&options, None, |_| ()).unwrap_err();
+    assert!(matches!(error, world::SimulateError::NotEmpty), "{error}");
 }

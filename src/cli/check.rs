@@ -16,7 +16,7 @@ use crate::store::{DatabaseReport, HistoryReport, check_database};
 #[command(
     after_help = "Changes nothing; a recorder may run. Events that are in the journal and in the database are normal: a segment \
                   is removed only when live state and history are durable too. Exit code 1 if something is damaged, does not add up, \
-                  or is older than retention.* says.\n\n\
+                  or (beside a recorder that has run for an hour) is older than retention.* says.\n\n\
                   Examples:\n  tidegate check --database-url sqlite:/var/lib/tidegate/tidegate.db\n  tidegate check --history --json"
 )]
 pub(super) struct Check {

@@ -18,7 +18,8 @@ use crate::http::identity;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Everything but the masters is real. The database is temporary and gone afterwards, unless --database-url is \
-                  given; configured endpoints are left alone.\n\nExample:\n  tidegate demo"
+                  given; configured endpoints are left alone. A database that held a demo before has its endpoints at ports that \
+                  are gone: give a new one.\n\nExample:\n  tidegate demo"
 )]
 pub(super) struct Demo {}
 

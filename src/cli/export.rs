@@ -80,7 +80,9 @@ impl Export {
         place.mention_journal();
         let Some(path) = &self.output else {
             let rows = copy(&place, query, self.format, BufWriter::new(io::stdout().lock())).await?;
-            output::note(&format!("{} rows", rows.unwrap_or_default()));
+            if let Some(rows) = rows {
+                output::note(&format!("{rows} rows"));
+            }
             return Ok(ExitCode::Done);
         };
         // An export that was interrupted must not be taken for a whole one.
@@ -154,16 +156,16 @@ impl<W: Write> Rows<W> {
         match self {
             Self::Csv { writer, with_header } => {
                 if !std::mem::replace(with_header, true) {
-                    writer.write_record(&page.columns).map_err(io::Error::from)?;
+                    writer.write_record(&page.columns).map_err(of_csv)?;
                 }
                 for row in &page.rows {
-                    writer.write_record(row.iter().map(cell)).map_err(io::Error::from)?;
+                    writer.write_record(row.iter().map(cell)).map_err(of_csv)?;
                 }
             }
             Self::Jsonl(out) => {
                 for row in &page.rows {
                     let object: serde_json::Map<String, Value> = page.columns.iter().cloned().zip(row.iter().cloned()).collect();
-                    serde_json::to_writer(&mut *out, &object)?;
+                    serde_json::to_writer(&mut *out, &object).map_err(io::Error::from)?;
                     out.write_all(b"\n")?;
                 }
             }
@@ -176,6 +178,14 @@ impl<W: Write> Rows<W> {
             Self::Csv { mut writer, .. } => writer.flush(),
             Self::Jsonl(mut out) => out.flush(),
         }
+    }
+}
+
+/// The library's own conversion forgets of which kind an error is.
+fn of_csv(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
     }
 }
 
@@ -203,6 +213,28 @@ mod tests {
         rows.write(page).unwrap();
         rows.finish().unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    /// As `tidegate export ... | head` closes its end.
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_known_as_one_in_every_format() {
+        let page = ExportPage { columns: vec!["a".to_owned()], rows: vec![vec![json!("x".repeat(20_000))]], next: None };
+        for format in [Format::Csv, Format::Jsonl] {
+            let error = Rows::new(format, Closed).write(&page).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        }
     }
 
     #[test]

@@ -149,7 +149,15 @@ pub async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
     }
     let mut command = match command {
         // It has a configuration of its own, drawn from the seed.
-        Command::Simulate(command) => return command.execute(),
+        Command::Simulate(command) => {
+            if global.config.is_some() || global.database_url.is_some() || !global.set.is_empty() {
+                return Err(Failure::usage(
+                    "simulate draws its configuration from the seed, so --config, --set and --database-url would change nothing; \
+                     give --database for another database",
+                ));
+            }
+            return command.execute();
+        }
         command => command,
     };
     let mut sources =

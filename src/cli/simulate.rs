@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,10 @@ use crate::sim::options::{Database, Faults, Options, Plan};
 use crate::sim::report::Report;
 use crate::sim::world::{self, SimulateError};
 
+/// Report intervals that can be simulated. Masters report every 5 s, or as they are told.
+const REPORT_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
+/// What `cache.sync_interval` allows.
+const LIVE_SYNCS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 /// Between two lines of progress, in virtual time.
 const PROGRESS_EVERY: Duration = Duration::from_secs(6 * 3_600);
 /// Seconds of a day.
@@ -73,8 +78,17 @@ impl Simulate {
                 "--runs takes several seeds, and a database that a URL names is empty for one only; give sqlite or memory",
             ));
         }
-        let mut reports = Vec::new();
-        for seed in (self.seed..).take(usize::try_from(self.runs).unwrap_or(usize::MAX)) {
+        if !REPORT_INTERVALS.contains(&self.report_interval) {
+            return Err(Failure::usage("--report-interval must be from 100ms to 1day"));
+        }
+        if self.live_sync.is_some_and(|live_sync| !LIVE_SYNCS.contains(&live_sync)) {
+            return Err(Failure::usage("--live-sync must be from 1s to 1h, as cache.sync_interval"));
+        }
+        let Some(last_seed) = self.seed.checked_add(self.runs - 1) else {
+            return Err(Failure::usage(format!("--seed and --runs go beyond the last seed, {}", u64::MAX)));
+        };
+        let (mut reports, mut traces_are_whole) = (Vec::new(), true);
+        for seed in self.seed..=last_seed {
             let options = self.options(seed);
             let plan = Plan::draw(&options);
             if self.json.json {
@@ -89,11 +103,15 @@ impl Simulate {
                 SimulateError::Store(_) | SimulateError::NotEmpty => {
                     Failure { code: ExitCode::Database, message: error.to_string() }
                 }
-                SimulateError::Runtime(_) | SimulateError::Trace(_) => Failure::usage(error.to_string()),
+                SimulateError::Runtime(_) => Failure::usage(error.to_string()),
             })?;
             let holds = report.holds();
             if !self.json.json {
                 output::print(&report.to_string());
+            }
+            if let Some(error) = &report.trace_error {
+                output::note(&format!("the trace is not whole: {error}; check the path and the space left"));
+                traces_are_whole = false;
             }
             reports.push(report);
             if !holds {
@@ -103,7 +121,7 @@ impl Simulate {
         if self.json.json {
             output::json(&reports.iter().map(Report::to_json).collect::<Vec<_>>());
         }
-        let failed = reports.iter().any(|report| !report.holds());
+        let failed = reports.iter().any(|report| !report.holds()) || !traces_are_whole;
         Ok(if failed { ExitCode::Failed } else { ExitCode::Done })
     }
 

@@ -92,6 +92,27 @@ impl World {
         })
     }
 
+    /// Whether there is nothing in it that a simulation could mix with its own or delete.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn is_empty(&self) -> Result<bool, StoreError> {
+        let failed = |message: String| StoreError { kind: StoreErrorKind::Fatal, in_doubt: false, message };
+        match self {
+            Self::Memory(_) => Ok(true),
+            Self::Real { url: DatabaseUrl::Sqlite(path), .. } => {
+                let connection = SqliteConnection::establish(&path.display().to_string());
+                holds_nothing(&mut connection.map_err(|error| failed(error.to_string()))?).map_err(failed)
+            }
+            Self::Real { url: DatabaseUrl::Postgres(url), .. } => {
+                // As in `audit`.
+                let connection =
+                    PgConnection::establish(url).map_err(|_| failed("cannot connect to read the database".to_owned()));
+                holds_nothing(&mut connection?).map_err(failed)
+            }
+        }
+    }
+
     /// What differs between machines in texts, to be left out of a trace.
     #[must_use]
     pub fn anonymous_prefix(&self) -> Anonymous {
@@ -229,6 +250,38 @@ impl CountersRow {
             udp_tx: positive(self.udp_tx),
         }
     }
+}
+
+/// Tables that hold what was received or entered, and what was made of it.
+const TABLES: [&str; 13] = [
+    "endpoints",
+    "tunnel_config",
+    "tunnel_state",
+    "endpoint_sse",
+    "gaps",
+    "quarantine",
+    "flushes",
+    "service_history",
+    "history_hours",
+    "history_days",
+    "history_state",
+    "history_accounts",
+    "counter_events",
+];
+
+fn holds_nothing<C>(connection: &mut C) -> Result<bool, String>
+where
+    C: Connection,
+    diesel::query_builder::SqlQuery: for<'a> diesel::query_dsl::LoadQuery<'a, C, IdRow>,
+{
+    for table in TABLES {
+        let query = format!("SELECT CAST(1 AS BIGINT) AS id FROM {table} LIMIT 1");
+        let rows: Vec<IdRow> = sql_query(query).load(connection).map_err(|error| format!("cannot read the database: {error}"))?;
+        if !rows.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Text columns in which a canary would be a leak.

@@ -29,9 +29,9 @@ use crate::pipeline::{self, Parts};
 use crate::recorder::RecorderHandle;
 use crate::store::EndpointChange;
 
-/// After the masters calmed down, what they began has ended within this time: the longest stop is half an hour.
 /// Syncs of live state that a simulation waits for before it looks whether all has converged.
 pub(super) const SYNCS_TO_SETTLE: u32 = 3;
+/// After the masters calmed down, what they began has ended within this time: the longest stop is half an hour.
 const MASTERS_CALM_WITHIN: Duration = Duration::from_secs(32 * 60);
 /// From the last cut of all streams to convergence: back-off of connections and of the database, a sync, a few reports.
 const CONVERGE_WITHIN: Duration = Duration::from_secs(12 * 60);

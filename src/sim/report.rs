@@ -32,6 +32,8 @@ pub struct Report {
     pub real_time: Duration,
     /// The first violation.
     pub violation: Option<Violation>,
+    /// Why the trace is not whole, if it is not.
+    pub trace_error: Option<String>,
 }
 
 impl Report {

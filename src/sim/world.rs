@@ -32,15 +32,12 @@ pub enum SimulateError {
     /// The database could not be used.
     #[error("database: {0}")]
     Store(#[from] StoreError),
-    /// The database holds endpoints: it is somebody's.
+    /// The database holds rows: it is somebody's.
     #[error("the database is not empty; give an empty one, everything that a simulation writes is made up")]
     NotEmpty,
     /// The runtime could not be made.
     #[error("cannot make a runtime: {0}")]
     Runtime(std::io::Error),
-    /// The trace could not be written.
-    #[error("cannot write the trace: {0}; check the path and the space left")]
-    Trace(std::io::Error),
 }
 
 /// Runs a simulation to its end or to the first violation, on this thread, on virtual time.
@@ -134,7 +131,7 @@ fn place(plan: &Plan, number: usize, shared: &Shared, rng: &mut fastrand::Rng) -
 
 fn add_endpoints(plan: &Plan, database: &database::World, places: &[Place], shared: &Shared) -> Result<(), SimulateError> {
     let mut store = database.open(plan.batch_size, shared.clone())?;
-    if !store.load()?.endpoints.is_empty() {
+    if !database.is_empty()? {
         return Err(SimulateError::NotEmpty);
     }
     for (number, place) in places.iter().enumerate() {
@@ -150,8 +147,9 @@ fn report(world: &World, shared: &Shared, real_time: Duration) -> Result<Report,
     let counts = world.places.iter().map(|place| place.with(|living| living.master.stream_counts()));
     let (sent, dropped) = counts.fold((0, 0), |sum, counts| (sum.0 + counts.sent, sum.1 + counts.dropped));
     let mut judge = lock(&shared.judge);
-    judge.finish_trace().map_err(SimulateError::Trace)?;
+    let trace_error = judge.finish_trace().err().map(|error| error.to_string());
     Ok(Report {
+        trace_error,
         plan: world.plan.clone(),
         sent,
         dropped_by_masters: dropped,

@@ -140,7 +140,8 @@ impl Invariant for Boundaries {
                 }
                 let since = oracle.unstepped_for(seen.at).min(works_for).min(oracle.alive_for(seen.at));
                 let due = self.last_until(Timestamp(seen.wall.0 - COMMIT_WITHIN.as_micros() as i64));
-                if let (Some(due), Some(last)) = (due, self.last_kept)
+                // What is in doubt may be kept, and then the recorder knows it from the database.
+                if let (Some(due), Some(last)) = (due, self.last_kept.max(self.in_doubt))
                     && due > last
                     && seen.wall.since(due) + STEP_NOTICED_WITHIN < since
                 {
@@ -233,6 +234,30 @@ mod tests {
             keep(&mut history, 240, skipped, 0);
             history.is_good();
         }
+    }
+
+    /// Found by seed 9820045: power was lost when the answer to the commit of a boundary was due, and the clock went back. When it shows
+    /// the boundary again the recorder knows from the database that it was kept.
+    #[test]
+    fn a_boundary_in_doubt_need_not_be_kept_when_the_clock_shows_it_again() {
+        for (in_doubt, is_good) in [(true, true), (false, false)] {
+            let mut history = History::of(checker());
+            history.pass(3_600);
+            keep(&mut history, 60, 0, 0);
+            if in_doubt {
+                let boundary = Some(Timestamp(NOON.0 + 120 * Timestamp::MINUTE));
+                let info = FlushInfo { cause: FlushCause::Hourly, boundary, skipped_boundaries: 0, cut_at: NOON };
+                history.flushed(info, &[], false, Answer::Unknown);
+            }
+            keep_nothing(&mut history);
+            history.pass(3_700).look(|_| ());
+            if is_good { history.is_good() } else { history.is_bad("was not kept") }
+        }
+    }
+
+    /// The database works.
+    fn keep_nothing(history: &mut History) {
+        history.batch(&[update(1, 1)], false, committed(1, 0));
     }
 
     #[test]
