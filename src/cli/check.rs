@@ -132,7 +132,9 @@ fn show(report: &Report, config: &Config) {
         output::print(&format!("  {}", plain(problem)));
     }
     if let Some(HistoryReport { tunnels, totals, rows, problems, further_problems }) = history {
-        output::print(&format!("history   {tunnels} tunnels and {totals} totals, {rows} rows: each sum was made again"));
+        output::print(&format!(
+            "history   {tunnels} tunnels and {totals} totals, {rows} rows: each sum was made again, as far as what it is made of is kept"
+        ));
         for problem in problems {
             output::print(&format!("  {}", plain(problem)));
         }
