@@ -208,13 +208,24 @@ impl<R: RecorderApi> Hub<R> {
     }
 
     async fn run(this: web::Data<Self>) {
+        let running = Running(this);
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
         while {
             ticks.tick().await;
-            this.tell().await
+            running.0.tell().await
         } {}
+    }
+
+    /// Lets go of all readers and of what they were told; who joins next starts anew.
+    fn rest(&self) {
+        // Not where this is held, or a panic that is under way would end the program.
+        if let Ok(mut told) = self.told.try_borrow_mut() {
+            // Ids rise over it.
+            *told = Told { id: told.id, ..Told::default() };
+        }
+        self.mirror.note_removed(false);
     }
 
     fn snapshot(&self, wanted: &Wanted) -> Message {
@@ -235,10 +246,12 @@ impl<R: RecorderApi> Hub<R> {
 
     /// Tells all readers what changed since the last time; false if there is none left.
     async fn tell(&self) -> bool {
-        self.told.borrow_mut().readers.retain(|reader| !reader.queue.is_closed());
-        if self.told.borrow().readers.is_empty() {
-            self.told.replace(Told { id: self.told.borrow().id, ..Told::default() });
-            self.mirror.note_removed(false);
+        let readers_left = {
+            let readers = &mut self.told.borrow_mut().readers;
+            readers.retain(|reader| !reader.queue.is_closed());
+            !readers.is_empty()
+        };
+        if !readers_left {
             return false;
         }
         // While the recorder does not answer there are its stats, which say so.
@@ -304,6 +317,16 @@ impl<R: RecorderApi> Hub<R> {
             }
         }
         text
+    }
+}
+
+/// The task that tells the readers. However it ends, by a panic too, the hub does not go on believing that it runs: readers that
+/// are left see their streams end and come back.
+struct Running<R: RecorderApi>(web::Data<Hub<R>>);
+
+impl<R: RecorderApi> Drop for Running<R> {
+    fn drop(&mut self) {
+        self.0.rest();
     }
 }
 

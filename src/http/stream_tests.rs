@@ -126,6 +126,46 @@ fn readers_do_not_add_to_what_the_recorder_is_asked() {
 }
 
 #[test]
+fn when_the_last_reader_has_left_the_next_one_is_told_as_the_first_was() {
+    paused(|| async {
+        let fake = with_endpoint().await;
+        let hub = hub(&fake);
+        let mut last = 0;
+        for round in 0..3 {
+            let mut body = join(&hub, "all").await;
+            assert_eq!(next(&mut body).await.0, "snapshot");
+            for n in 1..=2 {
+                receive(&fake, 10 * round + n);
+                let (kind, id, data) = next(&mut body).await;
+                assert_eq!((kind.as_str(), &data["tunnels"][0]["tcp_rx"]), ("update", &json!(10 * round + n)));
+                assert!(id > last);
+                last = id;
+            }
+            drop(body);
+            tokio::time::sleep(PERIOD * 3).await;
+            assert!(hub.told.borrow().readers.is_empty(), "it is let go of, with its connection");
+        }
+    });
+}
+
+#[test]
+fn a_panic_ends_the_streams_and_who_comes_back_is_told_again() {
+    paused(|| async {
+        let fake = with_endpoint().await;
+        let hub = hub(&fake);
+        let mut body = join(&hub, "all").await;
+        next(&mut body).await;
+        fake.state().panics = true;
+        assert!(body.next().await.is_none(), "a reader that hears nothing would wait for ever");
+        let mut body = join(&hub, "all").await;
+        next(&mut body).await;
+        next(&mut body).await;
+        receive(&fake, 5);
+        assert_eq!(next(&mut body).await.2["tunnels"][0]["tcp_rx"], json!(5));
+    });
+}
+
+#[test]
 fn a_reader_that_takes_nothing_is_disconnected_and_holds_nobody_up() {
     paused(|| async {
         let fake = with_endpoint().await;

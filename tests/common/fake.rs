@@ -51,6 +51,8 @@ pub struct State {
     pub buffered: Vec<Record>,
     /// History that waits, answer by answer from the last one; the first stays.
     pub waiting: Vec<WaitingHistory>,
+    /// Whether the next question for its alerts panics.
+    pub panics: bool,
 }
 
 impl Default for State {
@@ -78,6 +80,7 @@ impl Default for State {
             alerts,
             buffered: Vec::new(),
             waiting: Vec::new(),
+            panics: false,
         }
     }
 }
@@ -186,6 +189,8 @@ impl RecorderApi for Fake {
     }
 
     fn alerts(&self) -> AlertsState {
+        let panics = std::mem::take(&mut self.state().panics);
+        assert!(!panics, "as it was told");
         self.state().alerts.clone()
     }
 
