@@ -18,7 +18,7 @@ use super::{Names, QueryError, Scope};
 use crate::actors::buffer::WaitingHistory;
 use crate::clock::Timestamp;
 use crate::config::RetentionConfig;
-use crate::event::TunnelKey;
+use crate::event::{Counters, TunnelKey};
 use crate::history::figures::{Figures, Totals};
 use crate::history::ladder::Level;
 use crate::store::{HistoryRow, ReadConnection, Stretch};
@@ -96,7 +96,8 @@ pub struct Columns {
     pub udp_in: Vec<Option<u64>>,
     /// Bytes sent over UDP.
     pub udp_out: Vec<Option<u64>>,
-    /// Bytes received per second over the time that is covered; of many tunnels the sum of theirs.
+    /// Bytes received per second over the time that is covered; of many tunnels the sum of theirs by the
+    /// minute, and by the hour and day what all moved by what has passed of it.
     pub speed_in: Vec<Option<i64>>,
     /// Bytes sent per second, likewise.
     pub speed_out: Vec<Option<i64>>,
@@ -233,10 +234,11 @@ pub fn answer(
         let slots = question.step.slots(&calendar, question.range);
         let first = slots.first().copied().unwrap_or(question.range.from);
         let stored = reader.stretches(level(question.step), &scope, first, question.range.until)?;
-        let values = fill(&slots, question, &scope, &stored, &rows);
+        let end = slots.last().map_or(question.range.until, |last| question.step.next(&calendar, *last));
+        let values = fill(&slots, end, question, &scope, &stored, &rows);
         let heard = heard::of(reader, &calendar, &scope, first, now, &question.retention, live, &rows)?;
         let heard_s = heard.seconds(&slots, question.range.until.min(now));
-        let ends = slots.iter().skip(1).copied().chain(slots.last().map(|last| question.step.next(&calendar, *last)));
+        let ends = slots.iter().skip(1).copied().chain([end]);
         let is_marked = |start, end| question.step == Step::Day && stored_by.changed_within(start, end);
         let zone_changed = slots.iter().zip(ends).map(|(start, end)| is_marked(*start, end)).collect();
         let (endpoint, instance) = match &scope {
@@ -308,9 +310,13 @@ pub(super) fn counts(scope: &Scope) -> &'static str {
     }
 }
 
-/// One value for each slot: what is stored, and what waits on top of it.
+/// One value for each slot, of which the last ends at `end`: what is stored, and what waits on top of it.
+///
+/// The speed of many tunnels over an hour or a day is what all moved by what has passed of it: tunnels come and go, and the sum of
+/// their own speeds, each over the time that it was there, would be a speed that never was.
 fn fill(
     slots: &[Timestamp],
+    end: Timestamp,
     question: &HistoryQuestion,
     scope: &Scope,
     stored: &[Stretch],
@@ -337,12 +343,23 @@ fn fill(
         tunnels.into_values().for_each(|figures| totals.replace(None, figures));
         values[slot] = Some(join(values[slot], totals, many, question.step == Step::Minute));
     }
+    if many && question.step != Step::Minute {
+        let ends = slots.iter().skip(1).copied().chain([end]).map(|end| end.min(question.now));
+        for ((start, end), value) in slots.iter().zip(ends).zip(&mut values) {
+            // Traffic counts when it is reported, so in its first moments a step shows that of the step before.
+            let passed = end.since(*start).max(Duration::from_secs(60));
+            if let Some(totals) = value {
+                let Counters { tcp_rx, tcp_tx, udp_rx, udp_tx } = totals.figures.delta;
+                let speed = |tcp: u64, udp: u64| Some((tcp.saturating_add(udp) as f64 / passed.as_secs_f64()).round() as i64);
+                (totals.speed_in, totals.speed_out) = (speed(tcp_rx, udp_rx), speed(tcp_tx, udp_tx));
+            }
+        }
+    }
     values
 }
 
 /// Two parts of a step as one. Sums are exact. What is a sum over tunnels of something that does not add up over time (speeds,
-/// last values) is exact where the parts are of other tunnels, as in a minute; else it is taken from all that is covered, and
-/// from the later part.
+/// last values) is exact where the parts are of other tunnels, as in a minute; else it is taken from the later part.
 fn join(earlier: Option<Totals>, later: Totals, many: bool, other_tunnels: bool) -> Totals {
     let Some(earlier) = earlier else { return later };
     let figures = earlier.figures.plus(later.figures);
@@ -364,14 +381,7 @@ fn join(earlier: Option<Totals>, later: Totals, many: bool, other_tunnels: bool)
             tunnels: earlier.tunnels.saturating_add(later.tunnels),
         };
     }
-    let tunnels = earlier.tunnels.max(later.tunnels);
-    // So many tunnels at once, each for its share of the covered time.
-    let speed = |tcp: u64, udp: u64| {
-        let share = figures.covered_ms as f64 / f64::from(tunnels.max(1));
-        (share > 0.0).then(|| (tcp.saturating_add(udp) as f64 * 1e3 / share).round() as i64)
-    };
-    let delta = figures.delta;
-    Totals { figures, speed_in: speed(delta.tcp_rx, delta.udp_rx), speed_out: speed(delta.tcp_tx, delta.udp_tx), tunnels }
+    Totals { figures, tunnels: earlier.tunnels.max(later.tunnels), ..later }
 }
 
 fn columns(slots: &[Timestamp], values: &[Option<Totals>]) -> Columns {

@@ -77,7 +77,8 @@ fn chart(since: &str, step: &str, scope: &Scope, stored: &[Stretch], rows: &[His
     let question = question(since, Some("2026-11-23T12:05:00Z"), Some(step)).unwrap();
     let slots = question.step.slots(&Calendar::default(), question.range);
     let rows: Vec<&HistoryRow> = rows.iter().collect();
-    columns(&slots, &fill(&slots, &question, scope, stored, &rows))
+    let end = question.step.next(&Calendar::default(), *slots.last().unwrap());
+    columns(&slots, &fill(&slots, end, &question, scope, stored, &rows))
 }
 
 fn stored(minute: i64, totals: Totals) -> Stretch {
@@ -122,12 +123,18 @@ fn totals_add_tunnels_and_count_an_end_once() {
     let others = Totals { figures: figures(5_999, 1), speed_in: Some(100), speed_out: Some(0), tunnels: 3 };
     let both = chart("1m", "1m", &Scope::Fleet, &[stored(1, others)], &rows);
     assert_eq!((both.received[2], both.speed_in[2], both.tcps[2]), (Some(8_400), Some(140), Some(19)));
-    // An hour of which the same tunnels have a part: its speed is over what they cover.
+    // An hour of which the same tunnels have a part.
     let part = Totals { figures: figures(2_399, 1), speed_in: Some(40), speed_out: Some(0), tunnels: 3 };
-    let part = Totals { figures: Figures { covered_ms: 180_000, ..part.figures }, ..part };
     let hour = chart("1m", "1h", &Scope::Fleet, &[stored(0, part)], &rows);
-    assert_eq!(
-        (hour.received.last(), hour.speed_in.last(), hour.tcps.last()),
-        (Some(&Some(4_800)), Some(&Some(40)), Some(&Some(18)))
-    );
+    assert_eq!((hour.received.last(), hour.tcps.last()), (Some(&Some(4_800)), Some(&Some(18))));
+}
+
+/// Seen on nine simulated days: twice the speed, on a day on which most tunnels were there for an hour.
+#[test]
+fn the_speed_of_many_over_an_hour_is_what_they_moved_by_what_has_passed_of_it() {
+    let come_and_gone = Totals { figures: figures(3_599_999, 1), speed_in: Some(99_999), speed_out: None, tunnels: 38 };
+    let now = Totals { figures: figures(5_999, 1), ..come_and_gone };
+    let hours = chart("1h", "1h", &Scope::Fleet, &[stored(-60, come_and_gone), stored(0, now)], &[]);
+    // It is noon: of the hour that begins now a minute counts at least.
+    assert_eq!((hours.received, hours.speed_in), (vec![Some(3_600_000), Some(6_000)], vec![Some(1_000), Some(100)]));
 }
