@@ -25,6 +25,8 @@ impl World {
             Ended::PowerLost => self.rng.u64(20..1_200),
             Ended::Killed | Ended::Hung | Ended::NotStarted(_) => self.rng.u64(1..30),
         };
+        // What a failed sync left does not go while nobody runs: the next one would start on it.
+        self.shared.going().forget = false;
         // A recorder that starts on what the system has forgotten finds damage, as after a loss of power: so it is one.
         let forgotten = std::mem::take(&mut self.shared.going().forgotten) && ended != Ended::PowerLost;
         match ended {
