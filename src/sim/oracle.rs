@@ -92,6 +92,12 @@ impl Ids {
         }
     }
 
+    /// How many are below an id.
+    #[must_use]
+    pub fn below(&self, id: EventId) -> usize {
+        self.0.partition_point(|known| *known < id.0)
+    }
+
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -343,6 +349,19 @@ impl Oracle {
     #[must_use]
     pub fn must_expire_before(&self, before: Timestamp, now: Timestamp) -> EventId {
         expires_before(self.batches.values(), |_| true, |batch| batch.certain, before, now)
+    }
+
+    /// Events with an id below this that were stored, whether they have expired or not.
+    #[must_use]
+    pub fn events_below(&self, id: EventId) -> u64 {
+        let gaps = self.received.range(..id).filter(|(id, (table, _))| *table == Expiring::Gaps && self.stored.contains(**id));
+        (self.stored.below(id) - gaps.count()) as u64
+    }
+
+    /// The id below which events may have expired.
+    #[must_use]
+    pub fn may_be_gone_below(&self) -> EventId {
+        self.may_be_gone
     }
 
     /// Whether a record that was stored need not be there any more.

@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::config::RetentionConfig;
 use crate::event::Record;
 use crate::id::EventId;
-use crate::retention::{Expiring, LATE_MAX};
+use crate::retention::{Expired, Expiring, LATE_MAX};
 
 /// Beyond the hour: steps between batches, each with its latency.
 const SLACK: Duration = Duration::from_secs(600);
@@ -39,6 +39,9 @@ pub struct Expiry {
     late: BTreeMap<Expiring, BTreeSet<EventId>>,
     /// The oldest minute that was added since the last sweep, by table.
     added: BTreeMap<Expiring, Timestamp>,
+    /// Events that were deleted in all, and whether a step of unknown outcome may have deleted more.
+    deleted: u64,
+    deleted_in_doubt: bool,
 }
 
 impl Expiry {
@@ -53,7 +56,29 @@ impl Expiry {
             swept_through: BTreeMap::new(),
             late: BTreeMap::new(),
             added: BTreeMap::new(),
+            deleted: 0,
+            deleted_in_doubt: false,
         }
+    }
+
+    /// A step deleted so many events, or nobody knows how many. When nothing is left to do, all that had to go must be among them.
+    fn events(&mut self, oracle: &Oracle, must: EventId, answer: &Answer<Expired>) -> Result<(), String> {
+        match answer {
+            Answer::Acknowledged(expired) => self.deleted += expired.rows,
+            Answer::Unknown => self.deleted_in_doubt = true,
+            Answer::Refused => {}
+        }
+        if !matches!(answer, Answer::Acknowledged(Expired { next: None, .. })) {
+            return Ok(());
+        }
+        let (due, at_most) = (oracle.events_below(must), oracle.events_below(must.max(oracle.may_be_gone_below())));
+        if self.deleted < due && !self.deleted_in_doubt {
+            return Err(format!("{due} events should have expired by now, and {} were deleted", self.deleted));
+        }
+        // What was stored again after it had expired was deleted twice.
+        self.deleted = if self.deleted_in_doubt { at_most } else { self.deleted.min(at_most) };
+        self.deleted_in_doubt = false;
+        Ok(())
     }
 
     fn step(&self, what: Expiring, before: Timestamp) -> Result<(), String> {
@@ -108,6 +133,9 @@ impl Invariant for Expiry {
             Seen::Stepped { micros } => self.wall_max = self.wall_max.max(Timestamp(observation.wall.0 - micros)),
             Seen::Expired { what, before, now, answer } => {
                 self.step(*what, *before)?;
+                if *what == Expiring::Events {
+                    self.events(oracle, oracle.must_expire_before(*before, *now), answer)?;
+                }
                 if matches!(answer, Answer::Acknowledged(expired) if expired.next.is_none()) {
                     self.swept.insert(*what, (*before, observation.at));
                     let through = match what {
@@ -161,7 +189,6 @@ impl Invariant for Expiry {
 mod tests {
     use super::super::made_up::{History, NOON, committed, terms, update};
     use super::*;
-    use crate::retention::Expired;
     use crate::sim::observation::Settled;
 
     /// Events are kept for two hours.
@@ -184,7 +211,7 @@ mod tests {
     }
 
     fn swept(second: i64) -> Seen {
-        let answer = Answer::Acknowledged(Expired { rows: 1, next: None });
+        let answer = Answer::Acknowledged(Expired { rows: 2, next: None });
         let now = Timestamp(NOON.0 + 10_000 * Timestamp::SECOND);
         Seen::Expired { what: Expiring::Events, before: Timestamp(NOON.0 + second * Timestamp::SECOND), now, answer }
     }
@@ -227,6 +254,18 @@ mod tests {
         history.written("1.events", &records).pass(10_000).see(swept(2_800)).batch(&records, false, committed(2, 0));
         history.see(holds(&[id(0), id(1)]));
         history.is_good();
+    }
+
+    #[test]
+    fn events_that_a_sweep_did_not_delete_are_missed_at_once() {
+        let records = [event(0), event(1)];
+        for (rows, is_good) in [(2, true), (1, false)] {
+            let mut history = history();
+            history.written("1.events", &records).batch(&records, false, committed(2, 0)).pass(10_000);
+            let Seen::Expired { what, before, now, .. } = swept(2_800) else { unreachable!() };
+            history.see(Seen::Expired { what, before, now, answer: Answer::Acknowledged(Expired { rows, next: None }) });
+            if is_good { history.is_good() } else { history.is_bad("2 events should have expired by now, and 1 were deleted") }
+        }
     }
 
     #[test]
