@@ -431,6 +431,31 @@ fn five_hundred_endpoints_are_searched_and_sorted() {
     browser.assert_well_behaved();
 }
 
+/// Also where only a part of the rows is drawn, above and below gaps.
+#[test]
+fn a_long_table_has_room_for_names_at_every_width() {
+    let load = Load { version: Version::Go1_14_0, instances: 150, events: 0, per_second: None, then: AfterLoad::StayOpen };
+    let thread = ServerThread::start().unwrap();
+    let server = thread.run(|| LoadServer::start(load, Arc::new(SystemClock), 1)).unwrap();
+    let setup = (0..150).fold(Setup::sqlite().masters([&server]), |setup, nth| {
+        setup.endpoint(&format!("m{nth}"), &format!("http://127.0.0.1:9/m{nth}"), "key")
+    });
+    let _recorder = start(&setup);
+    let browser = Browser::start(&setup.origin(), "en");
+    for (address, table) in [("/#/tunnels", "all-tunnels"), ("/#/endpoint/load1", "endpoint-tunnels"), ("/#/", "endpoints")] {
+        browser.open(address);
+        browser.until("only a part of the rows is drawn", &format!("document.querySelector('#{table} tr.gap') !== null"));
+        for (width, least) in
+            [(390, 100), (640, 140), (700, 140), (820, 180), (960, 180), (1_024, 180), (1_181, 180), (1_280, 180), (1_920, 180)]
+        {
+            browser.resize(width, 900);
+            let name = browser.run(&format!("return document.querySelector('#{table} th.main').offsetWidth")).as_u64().unwrap();
+            assert!(name >= least, "{address} at {width}: the column of names has {name} px");
+        }
+    }
+    browser.assert_well_behaved();
+}
+
 /// A desk's screen, a tablet's and a phone's.
 const SIZES: [(&str, u32, u32); 3] = [("desktop", 1_440, 900), ("tablet", 820, 1_180), ("phone", 390, 844)];
 

@@ -106,7 +106,7 @@ function columns(moved) {
             id: "status", title: t("status"), class: "status-cell narrow", sort: (row) => SEVERITY[mood(row.status, row.paused)],
             cell: (row) => h(Status, row),
         },
-        { id: "since", title: t("since"), class: "wide", sort: (row) => row.since, descending: true, cell: (row) => h(Since, { time: row.since, units: 1 }) },
+        { id: "since", title: t("since"), class: "wider", sort: (row) => row.since, descending: true, cell: (row) => h(Since, { time: row.since, units: 1 }) },
         { id: "tunnels", title: t("tunnels"), class: "number narrow", sort: (row) => row.tunnels, descending: true, cell: (row) => count(row.tunnels) },
         { id: "now", title: t("now_head"), class: "number phone", sort: (row) => sum([row.rate_in, row.rate_out]), descending: true, cell: (row) => h(Flow, { received: rate(row.rate_in), sent: rate(row.rate_out) }) },
         { id: "in", title: `↓ ${t("now_short")}`, class: "number narrow", sort: (row) => row.rate_in, descending: true, cell: (row) => rate(row.rate_in) },

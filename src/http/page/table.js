@@ -125,7 +125,8 @@ export class Table extends Component {
         const from = all ? 0 : Math.min(first, Math.max(0, arranged.length - 1));
         const to = all ? arranged.length : Math.min(last, arranged.length);
         const gap = (name, many) => many > 0 && tr({ key: name, class: "gap", "aria-hidden": "true" },
-            td({ colspan: columns.length, style: { height: `calc(var(--row) * ${many})` } }));
+            // Of one column: one that spans columns of which some are not shown would make more of them, and take their width from the others.
+            td({ style: { height: `calc(var(--row) * ${many})` } }));
         const hold = (on) => () => (this.holding = on);
         const row = (one, index) => tr({ key: rowKey(one), "aria-rowindex": from + index + 2 },
             columns.map((column) => td({ key: column.id, class: column.class }, column.cell(one))));

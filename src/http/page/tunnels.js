@@ -42,8 +42,9 @@ function columns(withEndpoint, moved) {
         number("in", `↓ ${t("now_short")}`, (row) => row.rate_in, rate, "narrow"),
         number("out", `↑ ${t("now_short")}`, (row) => row.rate_out, rate, "narrow"),
         number("ping", t("ping"), (row) => row.ping, millis, "narrow"),
-        number("pool", t("pool"), (row) => row.pool, count, "wide"),
-        number("connections", t("connections"), connections, count, "wide"),
+        // Beside the traffic of a period they need more room than beside none.
+        number("pool", t("pool"), (row) => row.pool, count, moved ? "wider" : "wide"),
+        number("connections", t("connections"), connections, count, moved ? "wider" : "wide"),
         // One or the other: with both there is no room for names.
         ...(moved ? periodColumns((row) => moved.get(row.instance_id)) : [
             number("received", `↓ ${t("total")}`, received, bytes, "wider"),
