@@ -91,6 +91,7 @@ impl Modify for EveryRoute {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("`http.token`, where it is set")).build();
         components.add_security_scheme("token", SecurityScheme::Http(bearer));
         for operation in document.paths.paths.values_mut().flat_map(operations_of) {
+            describe_success(operation);
             if operation.security.is_none() {
                 operation.security = Some(vec![SecurityRequirement::new::<_, _, &str>("token", [])]);
                 add_problems(operation, ANY_OPERATION);
@@ -100,6 +101,18 @@ impl Modify for EveryRoute {
             if operation.request_body.is_some() {
                 add_problems(operation, ANY_BODY);
             }
+        }
+    }
+}
+
+/// A response must have a description. What succeeds is what the operation is for.
+fn describe_success(operation: &mut Operation) {
+    let summary = operation.summary.clone().unwrap_or_default();
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            response.description.clone_from(&summary);
         }
     }
 }

@@ -262,6 +262,23 @@ fn the_check_of_schemas_sees_what_is_missing_and_what_is_too_much() {
     assert!(validate(&document, &schema, &json!({"committed": "1", "waiting": 0, "error": null})).is_err());
 }
 
+#[test]
+fn every_response_is_described() {
+    let document = document();
+    let mut described = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let response = response["$ref"].as_str().map_or(response, |reference| document.pointer(&reference[1..]).unwrap());
+                let description = response["description"].as_str().unwrap_or_default();
+                assert!(!description.is_empty(), "{method} {path} {status}");
+                described += 1;
+            }
+        }
+    }
+    assert!(described > 100, "{described}");
+}
+
 /// A reader of the document that follows a reference must find something.
 #[test]
 fn every_reference_leads_somewhere() {
