@@ -143,10 +143,16 @@ impl Guard {
             return Ok(());
         }
         match only(headers, &header::ORIGIN)? {
-            Some(origin) if is_same(origin, host) => Ok(()),
+            Some(origin) if is_same(origin, host, self.token.is_some()) => Ok(()),
             None if !by_session => Ok(()),
-            _ => {
-                let detail = "changes are taken from our own page only; this came from another origin";
+            origin => {
+                let detail = match origin {
+                    Some(_) => "changes are taken from our own page only; this came from another origin",
+                    None => {
+                        "a change with a session's cookie needs the header Origin, which every browser sends; a program sends \
+                         http.token as `Authorization: Bearer TOKEN` instead"
+                    }
+                };
                 Err(Problem::new(StatusCode::FORBIDDEN, detail).into())
             }
         }
@@ -295,7 +301,7 @@ const PROXY_HEADERS: [&str; 8] = [
     "cf-connecting-ip",
     "true-client-ip",
 ];
-const FORWARDED_PREFIX: &str = "x-forwarded-";
+const FORWARDED_PREFIX: &str = "x-forwarded";
 
 /// The header by which a request says that it came through a proxy. A browser on this machine sends none of them.
 fn proxy_header(headers: &HeaderMap) -> Option<&str> {
@@ -303,9 +309,11 @@ fn proxy_header(headers: &HeaderMap) -> Option<&str> {
     headers.keys().map(HeaderName::as_str).find(|name| PROXY_HEADERS.contains(name) || name.starts_with(FORWARDED_PREFIX))
 }
 
-/// Whether an `Origin` is the page at that `Host`. The scheme is left out: a proxy in front may speak https.
-fn is_same(origin: &str, host: &str) -> bool {
-    origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
+/// Whether an `Origin` is the page at that `Host`. A proxy in front may speak https; where there can be none, only http is ours.
+fn is_same(origin: &str, host: &str, behind_proxy: bool) -> bool {
+    origin.split_once("://").is_some_and(|(scheme, authority)| {
+        authority.eq_ignore_ascii_case(host) && (behind_proxy || scheme.eq_ignore_ascii_case("http"))
+    })
 }
 
 #[cfg(test)]

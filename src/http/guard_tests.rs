@@ -39,8 +39,17 @@ fn without_a_token_only_loopback_hosts_are_answered() {
 #[test]
 fn without_a_token_nothing_that_came_through_a_proxy_is_answered() {
     let host = (header::HOST, "127.0.0.1:8686");
-    for name in ["Forwarded", "Via", "X-Forwarded-For", "x-forwarded-host", "X-Forwarded-Proto", "X-Real-IP", "CF-Connecting-IP"]
-    {
+    let names = [
+        "Forwarded",
+        "Via",
+        "X-Forwarded",
+        "X-Forwarded-For",
+        "x-forwarded-host",
+        "X-Forwarded-Proto",
+        "X-Real-IP",
+        "CF-Connecting-IP",
+    ];
+    for name in names {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         let headers = [host.clone(), (name.clone(), "203.0.113.9")];
         assert_eq!(status(None, Method::GET, "/api/v1/stats", &headers), 403, "{name}: reading too");
@@ -63,6 +72,9 @@ fn changes_are_taken_from_no_origin_or_our_own() {
     assert_eq!(status(None, Method::POST, "/api/v1/flush", std::slice::from_ref(&host)), 200);
     for (origin, expected) in [
         ("http://localhost:8686", 200),
+        ("HTTP://LOCALHOST:8686", 200),
+        ("https://localhost:8686", 403),
+        ("ftp://localhost:8686", 403),
         ("http://localhost", 403),
         ("http://127.0.0.1:8686", 403),
         ("https://evil.example", 403),
@@ -117,6 +129,9 @@ fn a_session_opens_everything_and_changes_need_our_own_origin_by_name() {
     assert_eq!(ask(&guard, &Method::GET, "/", &with(&[])), 200);
     assert_eq!(ask(&guard, &Method::POST, "/api/v1/flush", &with(&[(header::ORIGIN, "https://panel.example")])), 200);
     assert_eq!(ask(&guard, &Method::POST, "/api/v1/flush", &with(&[])), 403, "every browser says where a change comes from");
+    let asked = Asked { method: &Method::POST, path: "/api/v1/flush", headers: &with(&[]), peer: None };
+    let Err(Refusal::Problem(problem)) = guard.judge(asked) else { panic!("it is refused") };
+    assert!(problem.detail.contains("needs the header Origin"), "{}", problem.detail);
     assert_eq!(ask(&guard, &Method::POST, "/api/v1/flush", &with(&[(header::ORIGIN, "https://evil.example")])), 403);
     guard.log_out(&with(&[]));
     assert_eq!(ask(&guard, &Method::GET, "/api/v1/stats", &with(&[])), 401);
