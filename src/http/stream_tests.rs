@@ -30,7 +30,8 @@ async fn join(hub: &web::Data<Hub<Fake>>, tunnels: &str) -> Body {
 async fn next(body: &mut Body) -> (String, u64, Value) {
     let mut text = String::new();
     while !text.ends_with("\n\n") {
-        text.push_str(std::str::from_utf8(&body.next().await.unwrap().unwrap()).unwrap());
+        let piece = tokio::time::timeout(PERIOD * 60, body.next()).await.expect("something is told within a minute");
+        text.push_str(std::str::from_utf8(&piece.unwrap().unwrap()).unwrap());
     }
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     let data = serde_json::from_str(field("data: ")).unwrap_or(Value::Null);
@@ -156,7 +157,8 @@ fn a_panic_ends_the_streams_and_who_comes_back_is_told_again() {
         let mut body = join(&hub, "all").await;
         next(&mut body).await;
         fake.state().panics = true;
-        assert!(body.next().await.is_none(), "a reader that hears nothing would wait for ever");
+        let end = tokio::time::timeout(PERIOD * 60, body.next()).await;
+        assert!(end.expect("a reader that hears nothing would wait for ever").is_none());
         let mut body = join(&hub, "all").await;
         next(&mut body).await;
         next(&mut body).await;
