@@ -4,8 +4,12 @@
 mod cli_support;
 
 use cli_support::{fake, nobody, run, run_with, serve, serve_as};
+use std::sync::Arc;
+
 use serde_json::json;
 use tidegate::endpoint::TlsPolicy;
+use tidegate::event::InstanceConfig;
+use tidegate::redact::Redacted;
 
 const KEY: &str = "fa4ec0de000000000000000000000000";
 const OTHER_KEY: &str = "0123c0de000000000000000000000000";
@@ -76,6 +80,38 @@ fn what_the_recorder_refuses_is_told_with_its_reason_and_code() {
 }
 
 #[test]
+fn a_master_that_nobody_follows_yet_is_listed_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = nobody();
+    assert_eq!(run(directory.path(), &["endpoint", "add", "tokyo", "http://10.0.0.5:9090", "--no-api-key", &at]).code, 0);
+    let listed = run(directory.path(), &["endpoint", "list", &at]);
+    assert!(
+        listed.stdout.contains("OFFLINE") && listed.stdout.contains("not followed yet; start `tidegate run`"),
+        "{}",
+        listed.stdout
+    );
+    assert_eq!(run(directory.path(), &["endpoint", "pause", "tokyo", &at]).code, 0);
+    let paused = run(directory.path(), &["endpoint", "list", &at]);
+    assert!(!paused.stdout.contains("not followed yet"), "{}", paused.stdout);
+}
+
+/// An alias may have 5,000 characters: it must not push all that stands behind it off the screen. And it must not turn it around.
+#[test]
+fn an_alias_neither_pads_nor_turns_around_a_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let fake = fake();
+    let at = serve(&fake, directory.path(), None);
+    let alias = format!("\u{202e}live\u{2066}{}", "x".repeat(5_000));
+    fake.state().tunnel.config = Arc::new(InstanceConfig { alias: Redacted::from_store(&alias), ..InstanceConfig::default() });
+    assert_eq!(run(directory.path(), &["endpoint", "add", "tokyo", "http://10.0.0.5:9090", "--no-api-key", &at]).code, 0);
+    let listed = run(directory.path(), &["tunnels", &at]);
+    assert!(listed.stdout.contains("\u{fffd}live\u{fffd}xxx") && listed.stdout.contains("xxx…"), "{}", listed.stdout);
+    assert!(listed.stdout.lines().all(|line| line.chars().count() < 250), "{}", listed.stdout);
+    let all = run(directory.path(), &["tunnels", "--json", &at]).json();
+    assert_eq!(all["tunnels"][0]["alias"], json!(alias), "whole and as it is");
+}
+
+#[test]
 fn tunnels_are_listed_shown_and_found_by_what_is_unique() {
     let directory = tempfile::tempdir().unwrap();
     let fake = fake();
@@ -117,8 +153,11 @@ fn the_token_of_the_configuration_is_sent_and_a_wrong_one_is_told() {
     let wrong = with("the-wrong-token");
     assert_eq!(wrong.code, 2);
     assert!(wrong.stderr.contains("not http.token") && !wrong.stderr.contains("the-wrong-token"), "{}", wrong.stderr);
-    assert_eq!(run(directory.path(), &["stats", &at]).code, 2, "no token");
-    assert_eq!(run(directory.path(), &["flush", &at]).code, 2, "no token");
+    for command in ["stats", "flush"] {
+        let without = run(directory.path(), &[command, &at]);
+        assert_eq!(without.code, 2, "no token");
+        assert!(without.stderr.contains("http.token") && without.stderr.contains("TIDEGATE_HTTP__TOKEN"), "{}", without.stderr);
+    }
 }
 
 #[test]

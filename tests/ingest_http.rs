@@ -198,6 +198,7 @@ async fn a_reset_connection_is_a_broken_one() {
     });
     let (_, error) = body(&target("http", port, TlsPolicy::Verify)).await;
     assert!(matches!(error, Some(TransportError::Broken { .. })), "{error:?}");
+    assert!(error.unwrap().to_string().contains("; if that goes on, see the log of the master"), "what to do is told");
 }
 
 fn reset(tcp: &TcpStream) {

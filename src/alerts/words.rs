@@ -96,17 +96,21 @@ fn lines(notices: &[Notice]) -> Vec<String> {
 }
 
 fn line(turn: Turn, kind: &str, alerts: &[&Active]) -> String {
+    let several = alerts.len() > 1;
     let verb = match (turn, kind) {
         (Turn::Begins, "endpoint_offline") => "offline",
         (Turn::Over, "endpoint_offline") => "online again",
         (Turn::Begins, "tunnel_error") => "in error",
         (Turn::Over, "tunnel_error") => "no longer in error",
+        (Turn::Begins, "traffic_limit") if several => "at their traffic limit",
+        (Turn::Over, "traffic_limit") if several => "below their traffic limit",
         (Turn::Begins, "traffic_limit") => "at its traffic limit",
         (Turn::Over, "traffic_limit") => "below its traffic limit",
         (Turn::Begins, "flush_overdue") => "flush overdue",
         (Turn::Over, "flush_overdue") => "flushed again",
         (Turn::Begins, _) => "journal nearly full",
         (Turn::Over, _) => "journal has room again",
+        (Turn::Unwatched, "tunnel_error") if several => "no longer watched (their masters were paused or removed)",
         (Turn::Unwatched, "tunnel_error") => "no longer watched (its master was paused or removed)",
         (Turn::Unwatched, _) => "no longer watched (paused or removed)",
     };
@@ -232,6 +236,27 @@ mod tests {
         assert!(lines[0].starts_with("500 masters offline: m00, m01,") && lines[0].ends_with("and 490 more"), "{}", lines[0]);
         assert_eq!(message.title, "500 began, 1 over");
         assert!(message.document()["alerts"].as_array().unwrap().len() == LISTED_MAX && message.text.len() < 500);
+    }
+
+    #[test]
+    fn what_several_have_in_common_is_said_of_several() {
+        let notice = |turn, name: &str, instance: &str| {
+            let endpoint = name.to_owned();
+            let condition = match instance {
+                "" => Condition::TrafficLimit { endpoint },
+                instance => Condition::TunnelError { endpoint, instance: instance.to_owned() },
+            };
+            Notice { turn, alert: Active { condition, since: Timestamp(0), text: "text".to_owned() } }
+        };
+        let said = |turn, instances: &[&str]| {
+            let notices: Vec<Notice> = ["m0", "m1"].into_iter().zip(instances).map(|(name, id)| notice(turn, name, id)).collect();
+            Message::of(&notices, Timestamp(0)).unwrap().text
+        };
+        assert_eq!(said(Turn::Begins, &[""]), "m0 at its traffic limit: text");
+        assert_eq!(said(Turn::Begins, &["", ""]), "2 masters at their traffic limit: m0, m1");
+        assert_eq!(said(Turn::Over, &["", ""]), "2 masters below their traffic limit: m0, m1");
+        let unwatched = "2 tunnels no longer watched (their masters were paused or removed): m0/a, m1/b";
+        assert_eq!(said(Turn::Unwatched, &["a", "b"]), unwatched);
     }
 
     #[test]

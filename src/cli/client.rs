@@ -58,6 +58,15 @@ pub enum ClientError {
         /// What happened.
         detail: String,
     },
+    /// It asks for a token, and none is configured here.
+    #[error(
+        "the recorder at {address} asks for a token: give the one of its http.token, as http.token in the configuration or in \
+         TIDEGATE_HTTP__TOKEN"
+    )]
+    TokenMissing {
+        /// `http.listen`.
+        address: SocketAddr,
+    },
     /// It refuses.
     #[error("{0}")]
     Problem(Problem),
@@ -69,7 +78,7 @@ impl From<ClientError> for Failure {
             ClientError::NotRunning { .. } | ClientError::Another { .. } | ClientError::NoAnswer { .. } => ExitCode::Unreachable,
             ClientError::Problem(problem) if problem.status == StatusCode::SERVICE_UNAVAILABLE.as_u16() => ExitCode::Database,
             ClientError::Problem(problem) if problem.status >= 500 => ExitCode::Unreachable,
-            ClientError::Problem(_) => ExitCode::Usage,
+            ClientError::Problem(_) | ClientError::TokenMissing { .. } => ExitCode::Usage,
         };
         let message = match error {
             ClientError::Problem(problem) => problem.detail,
@@ -189,6 +198,9 @@ impl Client {
                 return Err(ClientError::Another { address: self.address });
             }
             let status = response.status();
+            if status == StatusCode::UNAUTHORIZED && self.token.is_none() {
+                return Err(ClientError::TokenMissing { address: self.address });
+            }
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|error| broken(error.to_string()))?.to_bytes();
             Ok(Answer { status, body, address: self.address, is_demo })

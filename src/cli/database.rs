@@ -58,6 +58,9 @@ impl Reader {
 }
 
 fn endpoint_document(endpoint: EndpointRecord, tunnels: u64, tunnel_statuses: TunnelStatuses) -> EndpointDocument {
+    let is_new = endpoint.last_check.is_none() && endpoint.reason.is_empty() && !endpoint.paused;
+    // Only a recorder writes how an endpoint is.
+    let reason = if is_new { "not followed yet; start `tidegate run`".to_owned() } else { endpoint.reason };
     EndpointDocument {
         tls: tls_document(&endpoint.tls),
         name: endpoint.name,
@@ -67,7 +70,7 @@ fn endpoint_document(endpoint: EndpointRecord, tunnels: u64, tunnel_statuses: Tu
         master_id: endpoint.master_id,
         version: endpoint.version,
         status: EndpointStatus::from_text(&endpoint.status),
-        reason: endpoint.reason,
+        reason,
         since: Timestamp(endpoint.since).to_string(),
         last_heard: endpoint.last_check.map(|at| Timestamp(at).to_string()),
         tunnels,

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use super::Json;
 use super::api_key;
 use super::exit::{ExitCode, Failure};
-use super::output::{self, plain};
+use super::output::{self, cell, plain};
 use super::place::Place;
 use crate::config::{Config, tls_policy};
 use crate::endpoint::{ApiKey, EndpointError, MasterUrl, TlsPolicy, valid_name};
@@ -280,7 +280,7 @@ fn list(endpoints: &[EndpointDocument]) {
             endpoint.status.as_str().to_owned(),
             seconds(&endpoint.since),
             endpoint.tunnels.to_string(),
-            endpoint.version.as_deref().map_or_else(|| "-".to_owned(), plain),
+            endpoint.version.as_deref().map_or_else(|| "-".to_owned(), cell),
             plain(&endpoint.reason),
         ]);
     }

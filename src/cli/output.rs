@@ -41,10 +41,25 @@ pub fn print_table(table: &Table) {
     print(&table.trim_fmt());
 }
 
-/// Text from elsewhere without control characters: an alias must not move the cursor or colour the screen.
+/// Text from elsewhere without control characters: an alias must neither move the cursor, nor colour the screen, nor turn around
+/// what stands beside it.
 #[must_use]
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    // Embeddings, overrides and isolates of writing directions.
+    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Most characters of a text from elsewhere in a cell of a table: every row is as wide as the longest one.
+const CELL_CHARS_MAX: usize = 80;
+
+/// Such a text for a cell that is not the last one; what is cut ends in `…`. `--json` has all of it.
+#[must_use]
+pub fn cell(text: &str) -> String {
+    match text.char_indices().nth(CELL_CHARS_MAX) {
+        None => plain(text),
+        Some(_) => plain(&text.chars().take(CELL_CHARS_MAX - 1).chain(['…']).collect::<String>()),
+    }
 }
 
 /// Whether a question can be asked.

@@ -10,6 +10,7 @@ use super::api_key;
 use super::exit::{ExitCode, Failure};
 use super::keys_help;
 use super::signals::Signals;
+use crate::actors::endpoints::ChangeError;
 use crate::config::{Config, Sources, Token};
 use crate::http::archive::Archive;
 use crate::http::server;
@@ -129,10 +130,19 @@ async fn make_missing(config: &Config, more: Vec<NewEndpoint>, recorder: &Record
         .for_each_concurrent(ADDED_AT_ONCE, |new| async {
             let name = new.name.clone();
             if let Err(error) = recorder.add_endpoint(new).await {
-                error!("endpoint {name} is not followed: {error}; add it with `tidegate endpoint add`, or start again");
+                error!("{}", not_followed(&name, &error));
             }
         })
         .await;
+}
+
+/// What is told of an endpoint that could not be made. To try again helps only where the database could not take it.
+fn not_followed(name: &str, error: &ChangeError) -> String {
+    let advice = match error {
+        ChangeError::Unavailable(_) => " (start again then, or use `tidegate endpoint add`)",
+        ChangeError::Conflict(_) | ChangeError::NotFound(_) => "",
+    };
+    format!("endpoint {name} is not followed: {error}{advice}")
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
@@ -143,4 +153,18 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
         _ => "check http.listen",
     };
     Failure::usage(format!("cannot listen on {address}: {what} ({error})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_that_is_followed_already_is_named_and_nobody_is_advised_to_try_again() {
+        let twin = ChangeError::Conflict("this master is followed already, as endpoint `tokyo`".to_owned());
+        let told = not_followed("osaka", &twin);
+        assert_eq!(told, "endpoint osaka is not followed: this master is followed already, as endpoint `tokyo`");
+        let told = not_followed("osaka", &ChangeError::Unavailable("disk I/O error".to_owned()));
+        assert!(told.contains("disk I/O error") && told.contains("start again"), "{told}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::Json;
 use super::exit::{ExitCode, Failure};
-use super::output::{self, plain};
+use super::output::{self, cell, plain};
 use super::place::Place;
 use super::question::Question;
 use crate::config::Config;
@@ -61,7 +61,7 @@ fn show(document: &Document, only: Option<PeriodName>) {
     let mut table = output::table(&header);
     for row in rows {
         let moved = asked.iter().flat_map(|(.., of)| moved(of(row).unwrap_or_default()));
-        table.add_row([name(row), plain(&row.alias)].into_iter().chain(moved));
+        table.add_row([name(row), cell(&row.alias)].into_iter().chain(moved));
     }
     output::print_table(&table);
     let day = |period: &Period| period.from.get(..16).unwrap_or_default().to_owned();

@@ -3,7 +3,7 @@
 use super::Json;
 use super::address;
 use super::exit::{ExitCode, Failure};
-use super::output::{self, plain};
+use super::output::{self, cell, plain};
 use super::place::Place;
 use crate::config::Config;
 use crate::http::document::{TunnelDocument, Tunnels as Document};
@@ -66,7 +66,7 @@ fn list(tunnels: &[TunnelDocument]) {
     for tunnel in tunnels {
         table.add_row([
             plain(&format!("{}/{}", tunnel.endpoint, tunnel.instance_id)),
-            plain(&tunnel.alias),
+            cell(&tunnel.alias),
             plain(&tunnel.kind),
             plain(&tunnel.status),
             bytes(tunnel.tcp_rx.saturating_add(tunnel.udp_rx)),

@@ -138,7 +138,9 @@ pub enum TransportError {
         limit: usize,
     },
     /// The stream broke in the middle.
-    #[error("the connection broke: {detail}")]
+    #[error(
+        "the connection broke: {detail}; if that goes on, see the log of the master, and what is on the way to it (proxies, firewalls)"
+    )]
     Broken {
         /// The system's words.
         detail: String,
