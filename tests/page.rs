@@ -239,6 +239,7 @@ fn colours_of_log_lines_are_understood_and_nothing_else_in_them() {
         ("\u{9b}31mred\u{9b}0m", json!([["red", "ansi-red", null]])),
         ("\u{1b}]8;;javascript:alert(1)\u{1b}\\link\u{1b}]8;;\u{7}", plain("link")),
         ("\u{1b}Pq#0\u{1b}\\text", plain("text")),
+        ("\u{202e}txet\u{2066}", plain("txet")),
         // A string that does not end hides nothing.
         ("\u{1b}]0;not a title", plain("0;not a title")),
         ("\u{1b}[31", plain("31")),
@@ -274,7 +275,7 @@ fn hostile_names_and_log_lines_stay_text_on_every_view_in_both_languages() {
             browser.open(place);
             browser.until(place, SETTLED);
             let inside = "document.querySelectorAll('main img, main script, main b, main iframe, a[href^=javascript]').length";
-            let control = "/[\\u0000-\\u0008\\u000b-\\u001f\\u007f]/.test(document.body.innerText)";
+            let control = "/[\\u0000-\\u0008\\u000b-\\u001f\\u007f\\u202a-\\u202e\\u2066-\\u2069]/.test(document.body.innerText)";
             let found = browser.run(&format!(
                 "return [{inside}, window.owned ?? null, document.title.includes('owned'), document.documentElement.scrollWidth - innerWidth, {control}]"
             ));
@@ -288,6 +289,7 @@ fn hostile_names_and_log_lines_stay_text_on_every_view_in_both_languages() {
     browser.until_text("#all-tunnels", "👩‍👩‍👧‍👦🏳️‍🌈");
     // What would colour a terminal when it is copied there is not there.
     browser.until_text("#all-tunnels", "\u{fffd}[31mred\u{fffd}[0m");
+    browser.until_text("#all-tunnels", "\u{fffd}gpj.exe\u{fffd}\u{fffd}\u{fffd}");
     browser.until("there are six", "document.querySelectorAll('#all-tunnels tbody tr').length === 6");
     browser.open("/#/tunnel/bad/aaaa0001");
     browser.until_text(".events", "<script>window.owned = true</script>");

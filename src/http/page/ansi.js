@@ -17,8 +17,8 @@ const BLACK = NAMED[0];
 const WHITE = NAMED[15];
 const PLAIN = { fore: null, back: null, bold: false, dim: false, underline: false, inverse: false };
 
-// CSI; a string (OSC, DCS, SOS, PM, APC) that ends before another begins, so that a line is looked through once; any other ESC and its byte; single control characters but tab.
-const CONTROL = /(?:\u001b\[|\u009b)([0-?]*)[ -/]*([@-~])|(?:\u001b[\]PX^_]|[\u009d\u0090\u0098\u009e\u009f])[^\u0007\u001b\u0090\u0098\u009c-\u009f]*(?:\u0007|\u001b\\|\u009c)|\u001b.?|[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/gu;
+// CSI; a string (OSC, DCS, SOS, PM, APC) that ends before another begins, so that a line is looked through once; any other ESC and its byte; single control characters but tab, and those that turn around the direction of writing.
+const CONTROL = /(?:\u001b\[|\u009b)([0-?]*)[ -/]*([@-~])|(?:\u001b[\]PX^_]|[\u009d\u0090\u0098\u009e\u009f])[^\u0007\u001b\u0090\u0098\u009c-\u009f]*(?:\u0007|\u001b\\|\u009c)|\u001b.?|[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/gu;
 
 /** Splits a line into `[text, class, colours]`; the colours are an object for `style`, or null. */
 export function ansi(line) {

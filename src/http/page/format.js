@@ -13,8 +13,11 @@ function formatter(kind, options) {
 /** What is not known. */
 export const UNKNOWN = "–";
 
-/** Text of somebody else without control characters: what is copied from here must not colour a terminal. */
-export const plain = (text) => text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "\ufffd");
+/**
+ * Text of somebody else without control characters, and without those that turn around the direction of what is written: what is copied
+ * from here must not colour a terminal, and reads as it is.
+ */
+export const plain = (text) => text.replace(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
 
 /** A count: 12,345. */
 export function count(value) {
