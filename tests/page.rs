@@ -458,6 +458,35 @@ fn a_long_table_has_room_for_names_at_every_width() {
     browser.assert_well_behaved();
 }
 
+/// What the page's own functions make of figures that a recorder seldom has: modules are loaded as the page does.
+fn of_module(browser: &Browser, module: &str, body: &str) -> Value {
+    let address = format!("document.querySelector('script[type=module]').src.replace('app.js', '{module}')");
+    browser.run(&format!("return import({address}).then((module) => {{ {body} }})"))
+}
+
+#[test]
+fn a_value_that_stands_alone_is_drawn_as_a_dot() {
+    let setup = Setup::sqlite();
+    let _recorder = start(&setup);
+    let browser = Browser::start(&setup.origin(), "en");
+    browser.open("/");
+    browser.until_text("h2", "No endpoints yet");
+    let lone = "return [[1, null, 2, 3, null, 0, null], [null, 4], [5], [], [null]].map(module.lone)";
+    assert_eq!(of_module(&browser, "chart.js", lone), json!([[0, 5], [1], [0], [], []]));
+    // Of 600 values one is alone: there are too many for a dot each, and without a dot nothing would be painted.
+    let painted = "const values = Array(600).fill(null); values[300] = 50; const place = document.body.appendChild(document.createElement('div')); \
+        const chart = new module.Chart({}); chart.props = { time: values.map((_, at) => 1e9 + 60 * at), heard: values.map(() => 60), format: String, \
+            series: [{ label: 'one', colour: 'in', values }] }; \
+        chart.place = { current: place }; chart.draw(); \
+        return new Promise((done) => setTimeout(() => { const canvas = place.querySelector('canvas'); \
+            const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height); let coloured = 0; \
+            for (let at = 0; at < data.length; at += 4) coloured += data[at + 3] > 200 && data[at + 2] - data[at] > 90; \
+            chart.plot.destroy(); place.remove(); done(coloured); }, 100))";
+    let coloured = of_module(&browser, "chart.js", painted).as_u64().unwrap();
+    assert!((5..100).contains(&coloured), "{coloured} pixels have the line's colour");
+    browser.assert_well_behaved();
+}
+
 /// A desk's screen, a tablet's and a phone's.
 const SIZES: [(&str, u32, u32); 3] = [("desktop", 1_440, 900), ("tablet", 820, 1_180), ("phone", 390, 844)];
 

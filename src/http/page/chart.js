@@ -57,6 +57,12 @@ export function gaps(columns, heard, step) {
     return found;
 }
 
+/** Places of values that have none beside them: no line goes there, so that they are to be seen by a dot alone. */
+export function lone(values) {
+    const has = (at) => (values[at] ?? null) !== null;
+    return [...values.keys()].filter((at) => has(at) && !has(at - 1) && !has(at + 1));
+}
+
 function shadeGaps(plot, ground, heard) {
     const [times, ...columns] = plot.data;
     const step = times.length > 1 ? times[1] - times[0] : 60;
@@ -164,7 +170,7 @@ export class Chart extends Component {
                     stroke: of(one.colour),
                     width: one.thin ? 0 : 1.5,
                     fill: one.fill && faded(of(one.colour), 0.12),
-                    points: one.thin ? { show: false } : { size: 5 },
+                    points: one.thin ? { show: false } : { size: 5, filter: (plot, nth, all) => (all ? null : lone(plot.data[nth])) },
                     value: (_, value) => shown(value),
                 })),
             ],
