@@ -465,6 +465,52 @@ fn of_module(browser: &Browser, module: &str, body: &str) -> Value {
 }
 
 #[test]
+fn alerts_are_named_with_their_subject_up_to_a_number_and_in_the_readers_language() {
+    let setup = Setup::sqlite();
+    let _recorder = start(&setup);
+    let browser = Browser::start(&setup.origin(), "en");
+    browser.open("/");
+    browser.until_text("h2", "No endpoints yet");
+    let alert = |kind: &str, endpoint: Option<&str>, id: Option<&str>, text: &str| json!({"kind": kind, "endpoint": endpoint, "instance_id": id, "text": text});
+    let limit = "1.5 GB moved in this billing cycle, of 1 GB";
+    let mut alerts = vec![alert("flush_overdue", None, None, "a flush is overdue")];
+    alerts.extend((0..9).map(|nth| alert("traffic_limit", Some(&format!("m{nth}")), None, limit)));
+    alerts.extend((0..7).map(|nth| alert("tunnel_error", Some("m0"), Some(&format!("aaaa000{nth}")), "tunnel web is in error")));
+    let storage = json!({"buffer_usage_pct": 0, "quarantined": 0, "journal_bytes": 5_000_000});
+    let stats = json!({"optimized_storage": storage, "database": {"ok": true, "error": null}, "dropped": {"bad_name": 35}});
+    let body = format!(
+        "const moved = new Map([['m0', {{ cycle: {{ in: 1e9, out: 5e8 }} }}]]); \
+         const flat = (text) => [text].flat(9).map((one) => one?.props?.text ?? (one || '')).join(''); \
+         return module.attention({{ stats: {stats}, endpoints: new Map(), alerts: {} }}, moved) \
+             .map(({{ text, detail, href }}) => [flat(text), detail && detail.replaceAll('\\u00a0', ' '), href])",
+        json!(alerts)
+    );
+    let told = of_module(&browser, "overview.js", &body);
+    assert_eq!(told[0], json!(["Flush overdue", "a flush is overdue", "#/storage"]));
+    assert_eq!(told[1], json!(["m0: Traffic limit reached", limit, "#/endpoint/m0"]));
+    assert_eq!(told[6][0], "m5: Traffic limit reached");
+    let hint = "See the table below, with the traffic of the billing cycle.";
+    assert_eq!(told[7], json!(["3 more: Traffic limit reached", hint, null]));
+    assert_eq!(told[8], json!(["m0/aaaa0000: Tunnel in error", "tunnel web is in error", "#/tunnel/m0/aaaa0000"]));
+    assert_eq!(told[14], json!(["1 more: Tunnel in error", null, "#/tunnels/error"]));
+    assert_eq!(told[15][0], "35 events not kept");
+    assert_eq!(told[15][1], "An id, kind or status in them was no usable name. (bad_name)");
+    assert_eq!(told.as_array().unwrap().len(), 16);
+
+    browser.choose("zh", "light");
+    let told = of_module(&browser, "overview.js", &body);
+    assert_eq!(
+        told[1],
+        json!(["m0: 达到流量上限", "本计费周期已传输 1.5 GB，达到 alerts.traffic_limit 设定的上限。", "#/endpoint/m0"])
+    );
+    for item in told.as_array().unwrap() {
+        let detail = item[1].as_str().unwrap_or_default();
+        assert!(!detail.contains("is ") && !detail.contains(" in "), "{detail}: this can be told in Chinese");
+    }
+    browser.assert_well_behaved();
+}
+
+#[test]
 fn a_value_that_stands_alone_is_drawn_as_a_dot() {
     let setup = Setup::sqlite();
     let _recorder = start(&setup);
