@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::Scope;
+use super::range::Range;
 use crate::clock::Timestamp;
 use crate::config::RetentionConfig;
 use crate::event::{EndpointId, Gap};
@@ -76,8 +77,7 @@ pub(super) fn of(
     reader: &mut ReadConnection,
     calendar: &Calendar,
     scope: &Scope,
-    since: Timestamp,
-    now: Timestamp,
+    Range { from: since, until: now }: Range,
     retention: &RetentionConfig,
     live: Option<&Live>,
     rows: &[&HistoryRow],

@@ -25,8 +25,9 @@ use crate::store::{HistoryRow, ReadConnection, Stretch};
 
 /// Most values of a chart whose step was not asked for: a day by the minute, two months by the hour.
 pub const AUTO_SLOTS_MAX: usize = 1_500;
-/// Most values of a chart: 30 days by the minute and a few more, some 3 MB.
-pub const SLOTS_MAX: usize = 50_000;
+/// Most values of a chart: seven days by the minute, which is what `retention.minutes` keeps unless told otherwise. More would take
+/// longer than a page should wait (`benches/queries.rs`).
+pub const SLOTS_MAX: usize = 10_080;
 /// Range of a chart, unless asked otherwise.
 const RANGE_DEFAULT: Duration = Duration::from_secs(86_400);
 
@@ -46,7 +47,7 @@ pub struct HistoryQuery {
     /// Until then; now unless given.
     #[param(min_length = 1, max_length = 64)]
     pub until: Option<String>,
-    /// `auto` (unless given), `1m`, `1h` or `1d`.
+    /// `auto` (unless given), `1m`, `1h` or `1d`. A range of more than 10080 steps is refused.
     #[param(pattern = "^(auto|1m|1h|1d)$")]
     pub step: Option<String>,
 }
@@ -236,7 +237,7 @@ pub fn answer(
         let stored = reader.stretches(level(question.step), &scope, first, question.range.until)?;
         let end = slots.last().map_or(question.range.until, |last| question.step.next(&calendar, *last));
         let values = fill(&slots, end, question, &scope, &stored, &rows);
-        let heard = heard::of(reader, &calendar, &scope, first, now, &question.retention, live, &rows)?;
+        let heard = heard::of(reader, &calendar, &scope, Range { from: first, until: now }, &question.retention, live, &rows)?;
         let heard_s = heard.seconds(&slots, question.range.until.min(now));
         let ends = slots.iter().skip(1).copied().chain([end]);
         let is_marked = |start, end| question.step == Step::Day && stored_by.changed_within(start, end);

@@ -45,11 +45,14 @@ fn the_step_follows_the_range_as_far_as_its_level_still_holds_it() {
 
 #[test]
 fn a_chart_has_a_bounded_number_of_values() {
-    assert!(question("30d", None, Some("1m")).is_ok());
-    for (since, step) in [("60d", "1m"), ("10y", "1h"), ("1d", "5m"), ("1d", ""), ("1d", "1M")] {
+    for (since, step) in [("7d", "1m"), ("420d", "1h"), ("25y", "1d"), ("25y", "auto")] {
+        assert!(question(since, None, Some(step)).is_ok(), "{since} {step}");
+    }
+    for (since, step) in [("10081m", "1m"), ("421d", "1h"), ("50y", "1d"), ("1d", "5m"), ("1d", ""), ("1d", "1M")] {
         assert!(matches!(question(since, None, Some(step)), Err(QueryError::Invalid(_))), "{since} {step}");
     }
-    assert!(question("50y", None, Some("1d")).is_ok());
+    let error = question("30d", None, Some("1m")).unwrap_err().to_string();
+    assert!(error.contains("43200 values, and 10080 is the most"), "{error}");
 }
 
 fn figures(bytes: u64, tcps: i32) -> Figures {
