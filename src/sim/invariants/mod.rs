@@ -98,7 +98,7 @@ pub fn all(terms: &Terms) -> Vec<Box<dyn Invariant + Send>> {
         Box::new(Maps),
         Box::new(Shutdown),
         Box::new(Patience::default()),
-        Box::new(Told::default()),
+        Box::new(Told::new(terms)),
         Box::new(Expiry::new(terms)),
     ]
 }
