@@ -280,7 +280,7 @@ pub(super) fn not_stored<'a>(
 }
 
 /// Whether a tunnel's row counts in what is asked for.
-pub(super) fn counts_in(scope: &Scope, row: &HistoryRow) -> bool {
+fn counts_in(scope: &Scope, row: &HistoryRow) -> bool {
     match scope {
         Scope::Fleet => row.in_totals.fleet,
         Scope::Endpoint(id) => row.tunnel.endpoint == *id && row.in_totals.endpoint,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::calendar::Periods;
-use super::history::{counts, counts_in, not_stored};
+use super::history::{counts, not_stored};
 use super::range::Range;
 use super::{Names, QueryError, Scope};
 use crate::actors::buffer::WaitingHistory;
@@ -130,6 +130,11 @@ pub struct Moved {
 }
 
 impl Moved {
+    fn plus(&mut self, other: Self) {
+        self.received = self.received.saturating_add(other.received);
+        self.sent = self.sent.saturating_add(other.sent);
+    }
+
     fn add(&mut self, delta: Counters) {
         self.received = self.received.saturating_add(delta.tcp_rx).saturating_add(delta.udp_rx);
         self.sent = self.sent.saturating_add(delta.tcp_tx).saturating_add(delta.udp_tx);
@@ -187,30 +192,47 @@ pub fn answer(
         let asked = [periods.today, periods.month, periods.cycle].into_iter().zip([today, month, cycle]);
         let asked: Vec<(usize, Range)> =
             asked.enumerate().filter_map(|(place, (period, wanted))| wanted.then_some((place, period))).collect();
-        let mut sums: BTreeMap<TunnelKey, [Moved; 3]> = BTreeMap::new();
-        let mut add = |tunnel: TunnelKey, time: Timestamp, delta: Counters| {
-            let within = |(_, period): &&(usize, Range)| (period.from..period.until).contains(&time);
-            for (place, _) in asked.iter().filter(within) {
-                sums.entry(tunnel.clone()).or_default()[*place].add(delta);
-            }
+        let places = |time: Timestamp| {
+            let within = move |(_, period): &&(usize, Range)| (period.from..period.until).contains(&time);
+            asked.iter().filter(within).map(|(place, _)| *place)
         };
+        let mut sums: BTreeMap<TunnelKey, [Moved; 3]> = BTreeMap::new();
         let all = Range {
             from: asked.iter().map(|(_, period)| period.from).min().unwrap_or_default(),
             until: asked.iter().map(|(_, period)| period.until).max().unwrap_or_default(),
         };
         for DayTraffic { tunnel, start, delta } in stored(reader, by, endpoint, all)? {
-            add(tunnel, start, delta);
+            if places(start).next().is_some() {
+                let sums = sums.entry(tunnel).or_default();
+                places(start).for_each(|place| sums[place].add(delta));
+            }
         }
         let whole = |id: EndpointId| TunnelKey { endpoint: id, instance: InstanceId::default() };
-        for row in rows {
-            let (scope, key) = match by {
-                By::Fleet => (Scope::Fleet, whole(FLEET)),
-                By::Endpoint => (Scope::Endpoint(row.tunnel.endpoint), whole(row.tunnel.endpoint)),
-                By::Tunnel => (Scope::Tunnel(row.tunnel.clone()), row.tunnel.clone()),
+        // Many rows wait, and those of one tunnel follow each other.
+        let mut waiting_sums: Vec<(&TunnelKey, [Moved; 3])> = Vec::new();
+        for row in rows.into_iter().filter(|row| endpoint.is_none_or(|id| id == row.tunnel.endpoint)) {
+            let counts = match by {
+                By::Fleet => row.in_totals.fleet,
+                By::Endpoint => row.in_totals.endpoint,
+                By::Tunnel => true,
             };
-            if endpoint.is_none_or(|id| id == row.tunnel.endpoint) && counts_in(&scope, row) {
-                add(key, row.minute, row.figures.delta);
+            for place in places(row.minute).filter(|_| counts) {
+                if waiting_sums.last().is_none_or(|(tunnel, _)| **tunnel != row.tunnel) {
+                    waiting_sums.push((&row.tunnel, Default::default()));
+                }
+                if let Some((_, sums)) = waiting_sums.last_mut() {
+                    sums[place].add(row.figures.delta);
+                }
             }
+        }
+        for (tunnel, moved) in waiting_sums {
+            let key = match by {
+                By::Fleet => whole(FLEET),
+                By::Endpoint => whole(tunnel.endpoint),
+                By::Tunnel => tunnel.clone(),
+            };
+            let sums = sums.entry(key).or_default();
+            sums.iter_mut().zip(moved).for_each(|(sum, moved)| sum.plus(moved));
         }
         if by == By::Fleet {
             sums.entry(whole(FLEET)).or_default();
