@@ -453,6 +453,13 @@ fn a_long_table_has_room_for_names_at_every_width() {
             browser.resize(width, 900);
             let name = browser.run(&format!("return document.querySelector('#{table} th.main').offsetWidth")).as_u64().unwrap();
             assert!(name >= least, "{address} at {width}: the column of names has {name} px");
+            let both =
+                "return ['select.wide', 'th.number.wide'].map((css) => document.querySelector(css)?.checkVisibility() ?? null)";
+            let both = browser.run(both);
+            assert!(
+                both[0].is_null() || both[0] == both[1],
+                "{address} at {width}: a period is chosen where its traffic is shown"
+            );
         }
     }
     browser.assert_well_behaved();

@@ -25,7 +25,8 @@ export function PeriodChoice() {
         period = event.target.value;
         touch();
     };
-    return select({ "aria-label": t("period"), value: period, onchange: choose }, PERIODS.map((one) => option({ key: one, value: one }, t(`period.${one}`))));
+    // Where its columns have no room it would change nothing that is seen.
+    return select({ class: "wide", "aria-label": t("period"), value: period, onchange: choose }, PERIODS.map((one) => option({ key: one, value: one }, t(`period.${one}`))));
 }
 
 /** The two columns of a table with the traffic of the chosen period. `moved(row)` gives a row of `/api/v1/traffic`. */
