@@ -98,7 +98,7 @@ pub struct Histories {
     resets_last: BTreeMap<EndpointId, bool>,
     /// The record with which each stream began that followed another one: what fell since may be explained by a restart.
     resumed: BTreeMap<EndpointId, EventId>,
-    /// The last record of each tunnel that was left out, for its sample.
+    /// The last record of each tunnel that was left out, for its sample: of tunnels that are in `tunnels`, and no others.
     skipped: BTreeMap<TunnelKey, Event>,
     through: EventId,
 }
@@ -191,9 +191,7 @@ impl Histories {
     /// nobody knows whether their tunnels report again.
     pub fn count_skipped(&mut self) {
         for (tunnel, event) in std::mem::take(&mut self.skipped) {
-            if self.tunnels.contains_key(&tunnel) {
-                self.count(&tunnel, &event);
-            }
+            self.count(&tunnel, &event);
         }
     }
 
@@ -343,6 +341,7 @@ impl Histories {
     }
 
     fn remove(&mut self, tunnel: &TunnelKey) {
+        self.skipped.remove(tunnel);
         if let Some(mut history) = self.tunnels.remove(tunnel) {
             close(&mut self.closed, tunnel, &mut history, &self.clients);
             self.clients.remove(tunnel.endpoint, history.end.as_ref());

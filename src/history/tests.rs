@@ -283,8 +283,9 @@ fn a_tunnel_that_was_deleted_meanwhile_is_not_begun_again_by_what_was_left_out()
     histories.observe(&update(0, 5));
     histories.skip(&update(5, 20));
     histories.skip(&of_kind(EventKind::Delete, 6, 21));
+    assert!(histories.skipped.is_empty(), "tunnels come and go while nothing is accepted");
     histories.count_skipped();
-    assert!(histories.tunnels.is_empty() && histories.skipped.is_empty());
+    assert!(histories.tunnels.is_empty());
     assert_eq!(cut(&mut histories, 7, false).rows[0].figures.delta.tcp_rx, 16);
 }
 
