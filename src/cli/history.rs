@@ -39,7 +39,7 @@ pub(super) struct History {
     /// Until then [default: now]
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// auto, 1m, 1h or 1d; at most 10080 steps
+    /// auto, 1m, 1h or 1d; at most 7500 steps
     #[arg(long, default_value = "auto")]
     step: String,
     /// Comma-separated values with a header

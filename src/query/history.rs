@@ -25,9 +25,9 @@ use crate::store::{HistoryRow, ReadConnection, Stretch};
 
 /// Most values of a chart whose step was not asked for: a day by the minute, two months by the hour.
 pub const AUTO_SLOTS_MAX: usize = 1_500;
-/// Most values of a chart: seven days by the minute, which is what `retention.minutes` keeps unless told otherwise. More would take
-/// longer than a page should wait (`benches/queries.rs`).
-pub const SLOTS_MAX: usize = 10_080;
+/// Most values of a chart: five days by the minute, twenty years by the day. More would take longer than a page should wait
+/// (`benches/queries.rs`).
+pub const SLOTS_MAX: usize = 7_500;
 /// Range of a chart, unless asked otherwise.
 const RANGE_DEFAULT: Duration = Duration::from_secs(86_400);
 
@@ -47,7 +47,7 @@ pub struct HistoryQuery {
     /// Until then; now unless given.
     #[param(min_length = 1, max_length = 64)]
     pub until: Option<String>,
-    /// `auto` (unless given), `1m`, `1h` or `1d`. A range of more than 10080 steps is refused.
+    /// `auto` (unless given), `1m`, `1h` or `1d`. A range of more than 7500 steps is refused.
     #[param(pattern = "^(auto|1m|1h|1d)$")]
     pub step: Option<String>,
 }
