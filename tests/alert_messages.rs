@@ -1,6 +1,9 @@
 //! Alerts over a real connection, to a webhook and to Telegram, with the keys of the configuration.
 
-use std::io::{Read, Write};
+#[path = "common/webhook.rs"]
+mod webhook;
+
+use std::io::Write;
 use std::net::TcpListener;
 
 use serde_json::{Value, json};
@@ -17,22 +20,9 @@ fn taking(status: &'static str) -> (String, std::thread::JoinHandle<(String, Val
     let url = format!("http://{}", listener.local_addr().unwrap());
     let taken = std::thread::spawn(move || {
         let (mut tcp, _) = listener.accept().unwrap();
-        let mut request = Vec::new();
-        let body = loop {
-            let mut piece = [0; 4_096];
-            let length = tcp.read(&mut piece).unwrap();
-            assert_ne!(length, 0, "the request ended early");
-            request.extend_from_slice(&piece[..length]);
-            let text = String::from_utf8_lossy(&request).into_owned();
-            if let Some((_, body)) = text.split_once("\r\n\r\n")
-                && let Ok(body) = serde_json::from_str(body)
-            {
-                break body;
-            }
-        };
+        let taken = webhook::read_request(&mut tcp);
         write!(tcp, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").unwrap();
-        let line = String::from_utf8_lossy(&request).lines().next().unwrap().to_owned();
-        (line, body)
+        taken
     });
     (url, taken)
 }

@@ -4,10 +4,12 @@
 mod recorder;
 #[path = "common/stored.rs"]
 mod stored;
+#[path = "common/webhook.rs"]
+mod webhook;
 
 mod postgres;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -16,26 +18,14 @@ use serde_json::Value;
 use recorder::{PATIENCE, Setup, wait};
 
 /// A webhook that takes everything: its address, and what it got.
-fn webhook() -> (String, Receiver<Value>) {
+fn listening() -> (String, Receiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let (tell, told) = channel();
     std::thread::spawn(move || {
         for tcp in listener.incoming() {
             let mut tcp = tcp.unwrap();
-            let mut request = Vec::new();
-            let body = loop {
-                let mut piece = [0; 4_096];
-                let length = tcp.read(&mut piece).unwrap();
-                assert_ne!(length, 0, "the request ended early");
-                request.extend_from_slice(&piece[..length]);
-                let text = String::from_utf8_lossy(&request).into_owned();
-                if let Some((_, body)) = text.split_once("\r\n\r\n")
-                    && let Ok(body) = serde_json::from_str(body)
-                {
-                    break body;
-                }
-            };
+            let (_, body) = webhook::read_request(&mut tcp);
             write!(tcp, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
             if tell.send(body).is_err() {
                 return;
@@ -47,7 +37,7 @@ fn webhook() -> (String, Receiver<Value>) {
 
 #[test]
 fn a_restart_tells_nothing_again_and_a_pause_is_the_next_that_people_hear() {
-    let (url, told) = webhook();
+    let (url, told) = listening();
     let setup = Setup::sqlite().set("alerts.webhook_url", &url).set("alerts.endpoint_offline", "1s").endpoint(
         "oslo",
         "http://127.0.0.1:9",

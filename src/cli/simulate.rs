@@ -15,7 +15,7 @@ use crate::sim::world::{self, SimulateError};
 
 /// Report intervals that can be simulated. Masters report every 5 s, or as they are told.
 const REPORT_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
-/// What `cache.sync_interval` allows.
+/// What `cache.sync_interval` allows (a test holds them together).
 const LIVE_SYNCS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 /// Between two lines of progress, in virtual time.
 const PROGRESS_EVERY: Duration = Duration::from_secs(6 * 3_600);
@@ -154,4 +154,17 @@ fn run_on_a_thread(options: Options, trace: Option<File>) -> Result<Report, Simu
     let thread = std::thread::Builder::new().name("simulate".to_owned()).spawn(move || world::run(&options, trace, progress));
     let joined = thread.map_err(SimulateError::Runtime)?.join();
     joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::keys::{KEYS, Kind};
+
+    #[test]
+    fn live_sync_may_be_what_the_key_may_be() {
+        let key = KEYS.iter().find(|key| key.name == "cache.sync_interval").unwrap();
+        let Kind::Duration { min, max, .. } = key.kind else { panic!("it is a duration") };
+        assert_eq!(LIVE_SYNCS, min..=max);
+    }
 }

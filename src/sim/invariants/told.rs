@@ -84,8 +84,9 @@ impl Invariant for Told {
             Seen::Single { record, answer } => self.gaps([&**record], matches!(answer, Answer::Acknowledged(_))),
             Seen::Looked(look) => {
                 let at = observation.at;
-                let works_for = oracle.without_fault_for("d", at).min(oracle.database_works_for(at));
-                let may_wait = oracle.without_fault_for("d", at) < oracle.alive_for(at) && works_for < self.committed_within;
+                let calm_for = oracle.without_fault_for("disk", at).min(oracle.without_fault_for("database", at));
+                let works_for = calm_for.min(oracle.database_works_for(at));
+                let may_wait = calm_for < oracle.alive_for(at) && works_for < self.committed_within;
                 for (endpoint, state) in &look.ingest {
                     self.endpoints.entry(*endpoint).or_default().look(*endpoint, state, may_wait)?;
                 }
