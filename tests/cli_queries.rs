@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cli_support::{Ran, fake, nobody, run, serve};
+use chrono::Timelike;
+use chrono_tz::Tz;
+use cli_support::{Ran, fake, nobody, run, serve_as};
 use serde_json::json;
 use tidegate::clock::{Clock, SystemClock, Timestamp};
 use tidegate::endpoint::{ApiKey, TlsPolicy};
@@ -22,9 +24,14 @@ use tidegate::store::{
 
 const KEY: &str = "fa4ec0de000000000000000000000000";
 
+/// A zone in which the day that it is began at least two hours ago, and does not end within one.
+fn zone_of_day(now: Timestamp) -> Tz {
+    if (2..23).contains(&now.to_utc().hour()) { Tz::UTC } else { Tz::Etc__GMTPlus12 }
+}
+
 /// A database `tidegate.db` with an endpoint `tokyo` and 130 events of it, one a second up to now; every tenth is a log line of
-/// `bbbb0000` that tries to colour the screen.
-fn database(directory: &Path) {
+/// `bbbb0000` that tries to colour the screen. Gives the zone of its days.
+fn database(directory: &Path) -> Tz {
     let url: DatabaseUrl = format!("sqlite:{}/tidegate.db", directory.display()).parse().unwrap();
     let mut store = DieselStore::open(&url, 100, Arc::new(SystemClock)).unwrap();
     let now = SystemClock.wall();
@@ -36,6 +43,8 @@ fn database(directory: &Path) {
         log_events: None,
     };
     store.add_endpoint(&endpoint, now).unwrap();
+    let zone = zone_of_day(now);
+    store.set_timezone(zone, now).unwrap();
     let mut ids = IdGenerator::new(0, EventId::ZERO);
     let records = (0..130_u64).map(|n| {
         let received_at = Timestamp(now.0 - 130 * Timestamp::SECOND).plus(Duration::from_secs(n));
@@ -92,11 +101,17 @@ fn database(directory: &Path) {
         accounts: Vec::new(),
     };
     store.commit_history(&history).unwrap();
+    zone
 }
 
 /// A recorder of that database, which knows `tokyo` too.
 fn recorder(directory: &Path) -> String {
-    let at = serve(&fake(), directory, None);
+    recorder_with(directory, &[])
+}
+
+/// As [`recorder`], with keys set.
+fn recorder_with(directory: &Path, set: &[String]) -> String {
+    let at = serve_as(None, &fake(), directory, set);
     let added = ask(directory, &at, &["endpoint", "add", "tokyo", "http://10.0.0.5:9090", "--no-api-key"]);
     assert_eq!(added.code, 0, "{}", added.stderr);
     at
@@ -252,16 +267,17 @@ fn history_is_the_same_with_a_recorder_and_without_one() {
 fn traffic_adds_up_and_says_of_when() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
-    database(path);
-    let (recorder, without) = (recorder(path), nobody());
+    let zone = format!("storage.timezone={}", database(path));
+    let (recorder, without) = (recorder_with(path, std::slice::from_ref(&zone)), nobody());
     for at in [&recorder, &without] {
-        let fleet = ask(path, at, &["traffic", "--json", "--set", "billing.start_day=1"]).json();
-        // The rows are of an hour ago: of this month, except in the first hour of one.
-        let cycle = fleet["rows"][0]["cycle"]["in"].as_u64().unwrap();
-        assert!(cycle == 6_144 || fleet["periods"]["today"]["from"] == fleet["periods"]["month"]["from"], "{fleet}");
-        let tunnels = ask(path, at, &["traffic", "--by", "tunnel", "--json"]).json();
+        let ask = |arguments: &[&str]| ask(path, at, &[arguments, &["--set", &zone]].concat());
+        let fleet = ask(&["traffic", "--json"]).json();
+        for period in ["today", "month", "cycle"] {
+            assert_eq!(fleet["rows"][0][period], json!({ "in": 6_144, "out": 30 }), "{period}: {fleet}");
+        }
+        let tunnels = ask(&["traffic", "--by", "tunnel", "--json"]).json();
         assert_eq!(tunnels["rows"].as_array().unwrap().len(), 2, "{tunnels}");
-        let shown = ask(path, at, &["traffic", "--by", "endpoint"]);
+        let shown = ask(&["traffic", "--by", "endpoint"]);
         assert!(shown.stdout.contains("tokyo") && shown.stdout.contains("cycle since"), "{}", shown.stdout);
     }
 }

@@ -176,7 +176,7 @@ fn the_recorder_of_another_database_is_left_alone() {
 #[test]
 fn a_demo_answers_where_there_is_no_database_that_could_be_meant() {
     let (theirs, ours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let at = serve_as(Some("demo"), &fake(), theirs.path(), None);
+    let at = serve_as(Some("demo"), &fake(), theirs.path(), &[]);
     for command in [&["stats", &at, "--json"][..], &["flush", &at, "--json"], &["tunnels", &at, "--json"]] {
         let ran = run(ours.path(), command);
         assert_eq!(ran.code, 0, "{command:?}: {}", ran.stderr);

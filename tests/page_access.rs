@@ -18,17 +18,9 @@ use told_master::ToldMaster;
 const RECORDED: &str = include_str!("fixtures/go/v1.14.0-resume-2.sse");
 const DESK: (u32, u32) = (1_280, 900);
 const PHONE: (u32, u32) = (390, 844);
-/// Languages, themes and sizes in which everything is looked at.
-const LOOKS: [(&str, &str, (u32, u32)); 8] = [
-    ("en", "light", DESK),
-    ("en", "light", PHONE),
-    ("en", "dark", DESK),
-    ("en", "dark", PHONE),
-    ("zh", "light", DESK),
-    ("zh", "light", PHONE),
-    ("zh", "dark", DESK),
-    ("zh", "dark", PHONE),
-];
+/// Languages, themes and sizes in which everything is looked at: each pair of two of them is among these.
+const LOOKS: [(&str, &str, (u32, u32)); 4] =
+    [("en", "light", DESK), ("en", "dark", PHONE), ("zh", "light", PHONE), ("zh", "dark", DESK)];
 
 fn recorded() -> ToldMaster {
     let end = RECORDED.rfind("event: ").expect("there are events");

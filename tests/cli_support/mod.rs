@@ -69,13 +69,13 @@ pub fn fake() -> Fake {
 /// Serves a recorder on a port of its own, for the database `sqlite:tidegate.db` in `directory`, until the test ends. Gives
 /// the flag that tells commands where it is.
 pub fn serve(fake: &Fake, directory: &Path, token: Option<&str>) -> String {
-    serve_as(None, fake, directory, token)
+    let set: Vec<String> = token.map(|token| format!("http.token={token}")).into_iter().collect();
+    serve_as(None, fake, directory, &set)
 }
 
-/// As [`serve`], under this identity instead of the database's.
-pub fn serve_as(identity: Option<&str>, fake: &Fake, directory: &Path, token: Option<&str>) -> String {
-    let mut set = vec!["http.listen=127.0.0.1:0".to_owned()];
-    set.extend(token.map(|token| format!("http.token={token}")));
+/// As [`serve`], under this identity instead of the database's, with keys set as `--set` does.
+pub fn serve_as(identity: Option<&str>, fake: &Fake, directory: &Path, set: &[String]) -> String {
+    let set = [set, &["http.listen=127.0.0.1:0".to_owned()]].concat();
     let database_url = Some(format!("sqlite:{}/tidegate.db", directory.display()));
     let config = Config::load(&Sources { set, database_url, ..Sources::default() }).unwrap();
     let identity = identity.map_or_else(|| identity::of(&config.database), str::to_owned);
