@@ -174,6 +174,22 @@ fn the_recorder_of_another_database_is_left_alone() {
 }
 
 #[test]
+fn check_fails_while_a_recorder_says_that_rows_outlive_their_retention() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    assert_eq!(run(path, &["migrate"]).code, 0);
+    let fake = fake();
+    let at = serve(&fake, path, None);
+    let whole = run(path, &["check", &at]);
+    assert_eq!(whole.code, 0, "{}{}", whole.stdout, whole.stderr);
+    fake.state().expiry_late = vec!["service_history".to_owned()];
+    let late = run(path, &["check", "--json", &at]);
+    assert_eq!(late.code, 1, "{}", late.stderr);
+    let told = json!(["service_history holds rows that should have expired more than an hour ago"]);
+    assert_eq!((&late.json()["ok"], &late.json()["database"]["problems"]), (&json!(false), &told));
+}
+
+#[test]
 fn a_demo_answers_where_there_is_no_database_that_could_be_meant() {
     let (theirs, ours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let at = serve_as(Some("demo"), &fake(), theirs.path(), &[]);

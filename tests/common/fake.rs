@@ -53,6 +53,8 @@ pub struct State {
     pub waiting: Vec<WaitingHistory>,
     /// Whether the next question for its alerts panics.
     pub panics: bool,
+    /// Tables with rows that should be gone.
+    pub expiry_late: Vec<String>,
 }
 
 impl Default for State {
@@ -81,6 +83,7 @@ impl Default for State {
             buffered: Vec::new(),
             waiting: Vec::new(),
             panics: false,
+            expiry_late: Vec::new(),
         }
     }
 }
@@ -95,7 +98,9 @@ impl Fake {
 impl RecorderApi for Fake {
     fn stats(&self) -> Stats {
         let process = ProcessStats { pid: 4711, uptime_s: 3.0, rss_bytes: 1 << 20, version: "0.1.0 (test)".to_owned() };
-        Stats { mode: "batched".to_owned(), process: Some(process), ..Stats::default() }
+        let mut stats = Stats { mode: "batched".to_owned(), process: Some(process), ..Stats::default() };
+        stats.optimized_storage.expiry_late.clone_from(&self.state().expiry_late);
+        stats
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -231,6 +231,23 @@ fn a_purge_that_fails_is_answered_and_can_be_asked_for_again() {
 }
 
 #[test]
+fn a_table_that_was_not_swept_for_more_than_an_hour_past_its_retention_is_told_until_it_was() {
+    on_paused_time(async {
+        let bench = bench();
+        let late = || bench.state.borrow().expiry_late.clone();
+        let minutes = |minutes: u64| tokio::time::sleep(Duration::from_secs(minutes * 60));
+        minutes(70).await;
+        assert_eq!(late(), Vec::<&str>::new());
+        // Rows grow older by two hours at once, twenty minutes before the next sweep.
+        bench.clock.step(2 * 3_600 * Timestamp::SECOND);
+        minutes(2).await;
+        assert!(late().contains(&"service_history") && late().contains(&"endpoint_sse"), "{:?}", late());
+        minutes(30).await;
+        assert_eq!(late(), Vec::<&str>::new());
+    });
+}
+
+#[test]
 fn stop_is_answered_when_nothing_is_being_written_any_more() {
     on_paused_time(async {
         let bench = bench();
