@@ -100,6 +100,10 @@ pub struct Histories {
     resumed: BTreeMap<EndpointId, EventId>,
     /// The last record of each tunnel that was left out, for its sample: of tunnels that are in `tunnels`, and no others.
     skipped: BTreeMap<TunnelKey, Event>,
+    /// The last record before the first one that was left out, while any is: the journal may have taken it, so it must not be taken
+    /// for counted.
+    through_before_skipped: Option<EventId>,
+    /// The last record that was seen.
     through: EventId,
 }
 
@@ -127,10 +131,10 @@ impl Histories {
         self.resets_last.insert(endpoint, lasting_resets(version));
     }
 
-    /// The last event that is contained.
+    /// The last event through which all is contained.
     #[must_use]
     pub fn through(&self) -> EventId {
-        self.through
+        self.through_before_skipped.unwrap_or(self.through)
     }
 
     /// Closed rows and falls of counters that wait to be stored.
@@ -149,7 +153,7 @@ impl Histories {
         self.closed.values()
     }
 
-    /// Counts a record. Records with ids not above [`Self::through`] were counted before and are left out.
+    /// Counts a record. Records with ids not above the last one that was seen were counted before and are left out.
     pub fn observe(&mut self, record: &Record) {
         if record.id() <= self.through {
             return;
@@ -174,6 +178,7 @@ impl Histories {
     pub fn skip(&mut self, record: &Record) {
         match record {
             Record::Event(event) if event.kind != EventKind::Delete => {
+                self.through_before_skipped.get_or_insert(self.through);
                 self.through = self.through.max(event.id);
                 let Some(tunnel) = event.tunnel() else { return };
                 if let Some(config) = &event.config {
@@ -193,6 +198,7 @@ impl Histories {
         for (tunnel, event) in std::mem::take(&mut self.skipped) {
             self.count(&tunnel, &event);
         }
+        self.through_before_skipped = None;
     }
 
     fn observe_event(&mut self, event: &Event) {
@@ -257,6 +263,9 @@ impl Histories {
     fn count(&mut self, tunnel: &TunnelKey, event: &Event) {
         let Some(sample) = &event.sample else { return };
         if !self.tunnels.contains_key(tunnel) {
+            if event.kind == EventKind::Delete {
+                return;
+            }
             self.begin(tunnel, None, event);
         }
         let Some(history) = self.tunnels.get_mut(tunnel) else { return };
@@ -396,7 +405,7 @@ impl Histories {
         Some(HistoryBatch {
             id,
             info,
-            through: self.through,
+            through: self.through(),
             rows: std::mem::take(&mut self.closed).into_values().collect(),
             counter_events: std::mem::take(&mut self.counter_events),
             states,

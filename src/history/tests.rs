@@ -37,8 +37,11 @@ fn of_kind(kind: EventKind, seconds: i64, tcp_rx: u64) -> Record {
 }
 
 fn cut(histories: &mut Histories, seconds: i64, open: bool) -> HistoryBatch {
-    let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: at(seconds) };
-    histories.cut(EventId(1), info, open).expect("something to cut")
+    histories.cut(EventId(1), info(seconds), open).expect("something to cut")
+}
+
+fn info(seconds: i64) -> FlushInfo {
+    FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: at(seconds) }
 }
 
 #[test]
@@ -277,6 +280,35 @@ fn the_last_sample_that_was_left_out_brings_the_traffic_when_nothing_is_left_out
     assert_eq!(cut(&mut histories, 16, true).rows[0].figures.delta.tcp_rx, 1);
 }
 
+/// Found by seed 200134: the boundary came between the first record that the journal took again and the word that it does. The
+/// record's segment went, and its sample was counted nowhere but in memory.
+#[test]
+fn nothing_that_was_left_out_is_handed_over_as_counted() {
+    let mut histories = Histories::default();
+    histories.observe(&update(0, 5));
+    let _ = cut(&mut histories, 2, true);
+    histories.skip(&update(5, 20));
+    assert_eq!(histories.through(), update(0, 5).id());
+    assert!(histories.cut(EventId(2), info(6), true).is_none());
+    histories.count_skipped();
+    assert_eq!((histories.through(), cut(&mut histories, 7, true).through), (update(5, 20).id(), update(5, 20).id()));
+}
+
+/// The end of a tunnel is known and handed over while samples are left out; after a crash the journal gives its record once more.
+#[test]
+fn a_tunnel_that_is_gone_is_not_begun_by_the_record_of_its_end() {
+    let mut histories = Histories::default();
+    histories.observe(&update(0, 5));
+    histories.skip(&update(5, 20));
+    histories.skip(&of_kind(EventKind::Delete, 6, 21));
+    let batch = cut(&mut histories, 7, true);
+    assert_eq!((batch.through, batch.rows[0].figures.delta.tcp_rx), (update(0, 5).id(), 16));
+    let mut after = Histories::default();
+    after.restore(batch.through, batch.states.iter().map(|(tunnel, state)| (tunnel.clone(), state.as_deref())));
+    after.observe(&of_kind(EventKind::Delete, 6, 21));
+    assert!(after.cut(EventId(2), info(8), true).is_none());
+}
+
 #[test]
 fn a_tunnel_that_was_deleted_meanwhile_is_not_begun_again_by_what_was_left_out() {
     let mut histories = Histories::default();
@@ -294,8 +326,7 @@ fn nothing_new_gives_no_batch() {
     let mut histories = Histories::default();
     histories.observe(&update(0, 5));
     let _ = cut(&mut histories, 7, false);
-    let info = FlushInfo { cause: FlushCause::Hourly, boundary: None, skipped_boundaries: 0, cut_at: at(8) };
-    assert!(histories.cut(EventId(2), info, false).is_none());
+    assert!(histories.cut(EventId(2), info(8), false).is_none());
 }
 
 fn accounts(batch: &HistoryBatch) -> Vec<(u64, u64, u64)> {

@@ -39,17 +39,26 @@ impl<'a> Evidence<'a> {
     }
 
     /// Keeps a copy of one damaged stretch of a segment with this content.
+    ///
+    /// # Errors
+    /// The disk's, of the copy, or of looking for a name that is free.
     pub fn keep(&mut self, name: SegmentName, damage: &Damage, content: &[u8]) -> io::Result<Kept> {
         let Some(bytes) = slice(content, damage) else { return Ok(Kept::Before) };
-        let mut copy = 0;
-        let file = loop {
-            let file = name.set_aside(damage.offset, copy);
+        let mut free = None;
+        let mut unread = None;
+        // One name more than there can be files. A disk that fails whatever it is asked has no end of them.
+        for file in (0..=SET_ASIDE_FILES_MAX).map(|copy| name.set_aside(damage.offset, copy)) {
             match self.disk.read(&file) {
                 Ok(kept) if kept == bytes => return Ok(Kept::Before),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break file,
-                _ => copy += 1,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    free = Some(file);
+                    break;
+                }
+                Err(error) => unread = Some(error),
             }
-        };
+        }
+        let Some(file) = free else { return unread.map_or(Ok(Kept::TooMany(damage.length)), Err) };
         if self.files >= SET_ASIDE_FILES_MAX || self.bytes + damage.length > SET_ASIDE_BYTES_MAX {
             return Ok(Kept::TooMany(damage.length));
         }

@@ -129,7 +129,7 @@ impl SegmentName {
 
     /// Name for damaged bytes that stood at `offset`; `copy` tells files apart that would be called alike.
     #[must_use]
-    pub fn set_aside(&self, offset: u64, copy: u32) -> String {
+    pub fn set_aside(&self, offset: u64, copy: usize) -> String {
         if copy == 0 {
             format!("{self}.at{offset:010}.{SET_ASIDE_SUFFIX}")
         } else {

@@ -135,6 +135,39 @@ fn a_tail_that_cannot_be_kept_aside_is_not_cut_and_the_recorder_starts_all_the_s
     }
 }
 
+/// Found by seed 200135, which never ended: each name was asked for a file of it, and the disk had no answer for any.
+#[test]
+fn a_disk_that_says_of_no_copy_whether_it_is_there_ends_nothing_and_keeps_the_tail() {
+    let disk = journal(&[3]);
+    disk.edit(&name(1), |bytes| bytes.truncate(bytes.len() - 5));
+    let before = disk.read(&name(1)).unwrap();
+    let mut asked = 0;
+    disk.set_hook(Some(Box::new(move |call, file| {
+        let is_copy = call == Call::Read && file != name(1);
+        asked += u32::from(is_copy);
+        assert!(asked < 1_000, "it asks for ever");
+        if is_copy { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+    })));
+    let report = open(&disk, 2).1;
+    assert_eq!((report.set_aside.len(), report.tails_cut), (0, 0));
+    assert!(report.failed[0].contains("could not be set aside"), "{:?}", report.failed);
+    disk.set_hook(None);
+    assert_eq!(disk.read(&name(1)).unwrap(), before);
+    assert_eq!(open(&disk, 3).1.tails_cut, 1);
+}
+
+#[test]
+fn a_copy_that_cannot_be_read_has_another_beside_it() {
+    let disk = journal(&[3]);
+    disk.edit(&name(1), |bytes| bytes[150] ^= 1);
+    let first = open(&disk, 2).1.set_aside.remove(0);
+    disk.set_hook(Some(Box::new(move |call, file| {
+        if call == Call::Read && file == first { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+    })));
+    assert_eq!(open(&disk, 3).1.set_aside.len(), 1);
+    assert_eq!(open(&disk, 4).1.set_aside.len(), 0);
+}
+
 #[test]
 fn a_corrupt_record_is_set_aside_once_and_its_segment_stays_as_it_is() {
     let disk = journal(&[3, 3]);
