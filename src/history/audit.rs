@@ -31,7 +31,7 @@ impl StoredAccount {
     /// Adds what happened since the batch before.
     pub fn add(&mut self, account: &Account) {
         let (from, to) = (signed(account.from), signed(account.to));
-        self.risen = std::array::from_fn(|n| self.risen[n] + to[n] - from[n]);
+        self.risen = std::array::from_fn(|n| self.risen[n] + (to[n] - from[n]));
         self.closing = account.to;
         self.open = account.open;
     }
@@ -69,8 +69,8 @@ pub type Levels = [BTreeMap<Timestamp, Figures>; 3];
 pub struct TunnelHistory {
     /// Its account, if it has one.
     pub account: Option<StoredAccount>,
-    /// Sum of [`adjustment`]s of its rows in `counter_events`.
-    pub adjusted: [i64; 4],
+    /// Sum of [`adjustment`]s of its rows in `counter_events`: of counters near 2^63 two falls are more than that.
+    pub adjusted: [i128; 4],
     /// Its rows.
     pub levels: Levels,
 }
@@ -89,14 +89,18 @@ pub fn check_tunnel(tunnel: &TunnelKey, history: &TunnelHistory, calendar: &Cale
         }
         return problems;
     };
-    let stored = history.levels[2].values().fold([0_i64; 4], |sum, day| {
-        let delta = signed(day.delta);
-        std::array::from_fn(|n| sum[n].saturating_add(delta[n]))
-    });
+    let (mut stored, mut is_full) = ([0_i128; 4], [false; 4]);
+    for day in history.levels[2].values() {
+        for (n, delta) in signed(day.delta).into_iter().enumerate() {
+            stored[n] += i128::from(delta);
+            is_full[n] |= delta == i64::MAX;
+        }
+    }
     let open = signed(account.open);
     for (n, counter) in NAMES.into_iter().enumerate() {
-        let (have, owed) = (stored[n].saturating_add(open[n]), account.risen[n].saturating_add(history.adjusted[n]));
-        if have != owed {
+        let (have, owed) = (stored[n] + i128::from(open[n]), i128::from(account.risen[n]) + history.adjusted[n]);
+        // A day that counted more stays at 2^63-1.
+        if have != owed && !(is_full[n] && have < owed) {
             problems.push(format!(
                 "{name}: {counter} moved {owed} bytes, and {have} are counted ({} in days, {} open)",
                 stored[n], open[n]
@@ -143,7 +147,9 @@ type Summed = ([u64; 4], i32, i32, i64, i64, i32);
 fn summed(figures: &Figures) -> Summed {
     let Counters { tcp_rx, tcp_tx, udp_rx, udp_tx } = figures.delta;
     let (sum, count) = figures.ping.map_or((0, 0), |ping| (ping.sum, ping.count));
-    ([tcp_rx, tcp_tx, udp_rx, udp_tx], figures.record_count, figures.expected_count, figures.covered_ms, sum, count)
+    // Each level stays at 2^63-1 for itself.
+    let bytes = [tcp_rx, tcp_tx, udp_rx, udp_tx].map(|bytes| bytes.min(i64::MAX as u64));
+    (bytes, figures.record_count, figures.expected_count, figures.covered_ms, sum, count)
 }
 
 #[cfg(test)]
@@ -193,8 +199,41 @@ mod tests {
         let account = fallen.account.as_mut().unwrap();
         account.add(&Account { tunnel: tunnel(), from: bytes(1_050), to: bytes(250), open: bytes(53) });
         assert!(check(&fallen, 0)[0].contains("moved -750 bytes"), "{:?}", check(&fallen, 0));
-        fallen.adjusted = adjustment(bytes(1_050), bytes(200), bytes(0));
+        fallen.adjusted = adjustment(bytes(1_050), bytes(200), bytes(0)).map(i128::from);
         assert_eq!(check(&fallen, 0), [""; 0]);
+    }
+
+    #[test]
+    fn falls_from_the_end_of_the_range_add_up_however_many_there_are() {
+        let highest = bytes(i64::MAX as u64);
+        let mut fallen = history();
+        // 1,050 rose to the end of the range and fell to 7, twice.
+        let day = fallen.levels[2].get_mut(&Timestamp(0)).unwrap();
+        day.delta = bytes(i64::MAX as u64 - 1_000);
+        let later = [(Timestamp(24 * HOUR), figures(i64::MAX as u64 - 7))];
+        fallen.levels[2].extend(later);
+        fallen.levels[1] = BTreeMap::from([(Timestamp(0), fallen.levels[2][&Timestamp(0)]), later[0]]);
+        fallen.levels[0].clear();
+        let account = fallen.account.as_mut().unwrap();
+        account.add(&Account { tunnel: tunnel(), from: bytes(1_050), to: highest, open: bytes(0) });
+        account.add(&Account { tunnel: tunnel(), from: highest, to: bytes(7), open: bytes(0) });
+        account.add(&Account { tunnel: tunnel(), from: bytes(7), to: highest, open: bytes(0) });
+        account.add(&Account { tunnel: tunnel(), from: highest, to: bytes(7), open: bytes(0) });
+        let fall = adjustment(highest, bytes(7), bytes(0));
+        fallen.adjusted = fall.map(|fall| 2 * i128::from(fall));
+        assert_eq!(check(&fallen, 48 * HOUR), [""; 0]);
+        fallen.adjusted[0] += 1;
+        assert_eq!(check(&fallen, 48 * HOUR).len(), 1);
+    }
+
+    #[test]
+    fn what_a_level_cannot_hold_is_not_missed() {
+        let most = || figures(i64::MAX as u64);
+        let minutes = [(Timestamp(0), most()), (Timestamp(Timestamp::MINUTE), most())];
+        let levels = [minutes.into(), [(Timestamp(0), most())].into(), [(Timestamp(0), most())].into()];
+        let account = StoredAccount { risen: [5, 0, 0, 0], ..StoredAccount::default() };
+        let full = TunnelHistory { account: Some(account), adjusted: [2 * i128::from(i64::MAX) - 5, 0, 0, 0], levels };
+        assert_eq!(check(&full, 0), [""; 0]);
     }
 
     #[test]

@@ -158,7 +158,7 @@ fn history_problems(tables: &Tables) -> Vec<String> {
     for event in tables.counter_events.values() {
         let adjusted = &mut tunnels.entry(&event.tunnel).or_default().adjusted;
         let change = adjustment(event.before, event.after, event.counted);
-        *adjusted = std::array::from_fn(|n| adjusted[n] + change[n]);
+        *adjusted = std::array::from_fn(|n| adjusted[n] + i128::from(change[n]));
     }
     let mut totals: BTreeMap<EndpointId, Levels> = BTreeMap::new();
     for level in 0..3 {

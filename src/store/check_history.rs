@@ -169,9 +169,9 @@ fn tunnel_history(connection: &mut Connection, tunnel: &TunnelKey) -> QueryResul
         (e::counted_tcp_rx, e::counted_tcp_tx, e::counted_udp_rx, e::counted_udp_tx),
     ));
     let events: Vec<(Four, Four, Four)> = on!(&mut *connection, c => events.load(c))?;
-    let adjusted = events.into_iter().fold([0_i64; 4], |sum, (before, after, counted)| {
+    let adjusted = events.into_iter().fold([0_i128; 4], |sum, (before, after, counted)| {
         let change = adjustment(counters(before), counters(after), counters(counted));
-        std::array::from_fn(|n| sum[n].saturating_add(change[n]))
+        std::array::from_fn(|n| sum[n] + i128::from(change[n]))
     });
     Ok(TunnelHistory {
         account: account.map(|(risen, closing, open)| StoredAccount {

@@ -80,7 +80,7 @@ fn store_accounts(connection: &mut Connection, batch: &HistoryBatch, batch_size:
     for account in &batch.accounts {
         let (from, to) = (four(account.from), four(account.to));
         let change = changes.entry(&account.tunnel).or_insert(Change { risen: [0; 4], last: account });
-        change.risen = std::array::from_fn(|n| change.risen[n] + to[n] - from[n]);
+        change.risen = std::array::from_fn(|n| change.risen[n] + (to[n] - from[n]));
         change.last = account;
     }
     let rows: Vec<AccountRow<'_>> = changes.into_values().map(AccountRow::new).collect();
