@@ -26,7 +26,7 @@ pub(crate) use self::movement::{Before, Step, step};
 pub use self::pairs::{InTotals, in_totals};
 
 use self::figures::sum;
-use self::movement::{FALL_BACK, FALL_UNKNOWN, RESET, bounded};
+use self::movement::{FALL_BACK, FALL_UNKNOWN, RESET, bounded, fallen_from, growth, in_doubt};
 use self::pairs::{Clients, End};
 use self::window::{Due, Window};
 use crate::clock::Timestamp;
@@ -43,6 +43,12 @@ struct TunnelHistory {
     last: LastSample,
     /// Counters before a fall that the very next figures may undo.
     fall: Option<Counters>,
+    /// See [`fallen_from`].
+    #[serde(default)]
+    fallen_from: Option<Counters>,
+    /// What a stream began with, if an older state may have come back in it.
+    #[serde(default)]
+    in_doubt: Option<Doubt>,
     /// Counters as of the last batch, or as they were first seen.
     accounted: Counters,
     /// Its first sample was not a `create` event and no batch has it yet: should that event still come, it counts from 0.
@@ -60,6 +66,19 @@ struct TunnelHistory {
 struct LastSample {
     counters: Counters,
     at: Timestamp,
+}
+
+/// The first figures of a stream rose, of a tunnel that had fallen. If the master turns out to have been started anew, an older state
+/// came back, and what it brought back was counted before.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Doubt {
+    event: EventId,
+    at: Timestamp,
+    before: Counters,
+    after: Counters,
+    counted: Counters,
+    /// The part of `counted` that would not be traffic.
+    taken_back: Counters,
 }
 
 impl TunnelHistory {
@@ -247,6 +266,8 @@ impl Histories {
         let history = TunnelHistory {
             last: LastSample { counters, at: event.received_at },
             fall: None,
+            fallen_from: None,
+            in_doubt: None,
             accounted: counters,
             first: (event.kind != EventKind::Create).then_some(counters),
             due: Due::default(),
@@ -297,6 +318,13 @@ impl Histories {
                 counted: step.counted,
             });
         }
+        if event.kind == EventKind::Initial {
+            let (before, counted) = (history.last.counters, step.counted);
+            let doubt =
+                history.fallen_from.map(|from| in_doubt(counted, after, from)).filter(|doubt| *doubt != Counters::default());
+            history.in_doubt = doubt.map(|taken_back| Doubt { event: event.id, at: now, before, after, counted, taken_back });
+        }
+        history.fallen_from = fallen_from(history.fallen_from, history.last.counters, step.kind, after);
         history.fall = step.fall;
         if history.window.is_some_and(|window| window.minute != now.minute()) {
             close(&mut self.closed, tunnel, history, &self.clients);
@@ -327,8 +355,43 @@ impl Histories {
                 self.changed.insert(event.tunnel.clone());
             }
         }
+        self.take_back(endpoint, since);
         // It may have come back as another version. It tells which one next.
         self.resets_last.insert(endpoint, false);
+    }
+
+    /// Takes out of their minutes what the present stream began with and was no traffic, as far as that was not handed over meanwhile.
+    fn take_back(&mut self, endpoint: EndpointId, since: EventId) {
+        for (tunnel, history) in self.tunnels.iter_mut().filter(|(tunnel, _)| tunnel.endpoint == endpoint) {
+            let Some(doubt) = history.in_doubt.take().filter(|doubt| doubt.event > since) else { continue };
+            let minute = doubt.at.minute();
+            let delta = match history.window.as_mut().filter(|window| window.minute == minute) {
+                Some(open) => &mut open.delta,
+                None => match self.closed.get_mut(&(tunnel.clone(), minute)) {
+                    Some(closed) => &mut closed.figures.delta,
+                    None => continue,
+                },
+            };
+            let (Some(left), Some(counted)) = (growth(doubt.taken_back, *delta), growth(doubt.taken_back, doubt.counted)) else {
+                continue;
+            };
+            *delta = left;
+            self.changed.insert(tunnel.clone());
+            if let Some(known) = self.counter_events.iter_mut().rev().find(|known| known.event == doubt.event) {
+                known.counted = counted;
+                continue;
+            }
+            let Doubt { event, at, before, after, .. } = doubt;
+            self.counter_events.push(CounterEvent {
+                event,
+                tunnel: tunnel.clone(),
+                at,
+                kind: FALL_BACK.into(),
+                before,
+                after,
+                counted,
+            });
+        }
     }
 
     /// Closes the windows of an endpoint's tunnels and forgets their counters.

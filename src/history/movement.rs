@@ -61,13 +61,34 @@ pub(crate) fn step(before: Before, after: Counters) -> Step {
 }
 
 /// `after - before`, or `None` if any counter is smaller.
-fn growth(before: Counters, after: Counters) -> Option<Counters> {
+pub(super) fn growth(before: Counters, after: Counters) -> Option<Counters> {
     Some(Counters {
         tcp_rx: after.tcp_rx.checked_sub(before.tcp_rx)?,
         tcp_tx: after.tcp_tx.checked_sub(before.tcp_tx)?,
         udp_rx: after.udp_rx.checked_sub(before.udp_rx)?,
         udp_tx: after.udp_tx.checked_sub(before.udp_tx)?,
     })
+}
+
+/// The highest figures that a tunnel fell from and is still below, after a step: what an older state of its master may bring back.
+pub(super) fn fallen_from(known: Option<Counters>, before: Counters, kind: Option<&str>, after: Counters) -> Option<Counters> {
+    let fell = matches!(kind, Some(RESET | FALL_UNKNOWN)).then_some(before);
+    let from = match (known, fell) {
+        (Some(known), Some(fell)) => Some(highest(known, fell)),
+        (known, fell) => known.or(fell),
+    };
+    from.filter(|from| growth(*from, after).is_none())
+}
+
+/// What of a step to `after` may be an older state that came back, and no traffic: all that it counted up to the figures fallen from.
+pub(super) fn in_doubt(counted: Counters, after: Counters, fallen_from: Counters) -> Counters {
+    let of = |counted: u64, after: u64, from: u64| counted - counted.min(after.saturating_sub(from));
+    Counters {
+        tcp_rx: of(counted.tcp_rx, after.tcp_rx, fallen_from.tcp_rx),
+        tcp_tx: of(counted.tcp_tx, after.tcp_tx, fallen_from.tcp_tx),
+        udp_rx: of(counted.udp_rx, after.udp_rx, fallen_from.udp_rx),
+        udp_tx: of(counted.udp_tx, after.udp_tx, fallen_from.udp_tx),
+    }
 }
 
 fn highest(a: Counters, b: Counters) -> Counters {

@@ -469,6 +469,54 @@ fn a_restart_explains_nothing_that_fell_before_the_stream_was_lost() {
     assert_eq!(kinds(&cut(&mut histories, 30, true)), ["reset"]);
 }
 
+/// The counters were reset, the master was killed, and the state that it came back with is from before the reset.
+#[test]
+fn an_older_state_that_brings_back_what_was_reset_counts_no_lifetime() {
+    for (came_back, counted, next) in [(900, 0, 905), (1_000, 0, 1_005), (1_020, 20, 1_025), (50, 0, 55)] {
+        for closed in [false, true] {
+            let mut histories = Histories::default();
+            histories.learn_version(EndpointId(1), "v1.14.0");
+            for record in [update(0, 990), update(5, 1_000), update(10, 0), update(15, 50)] {
+                histories.observe(&record);
+            }
+            let before = cut(&mut histories, 16, true);
+            histories.observe(&gap(55, "connection_lost"));
+            histories.observe(&of_kind(EventKind::Initial, 55, came_back));
+            if closed {
+                histories.observe(&update(61, came_back));
+            }
+            histories.observe(&gap(62, Gap::MASTER_RESTARTED));
+            histories.observe(&update(65, next));
+            let after = cut(&mut histories, 70, true);
+            let moved = |batch: &HistoryBatch| batch.rows.iter().map(|row| row.figures.delta.tcp_rx).sum::<u64>();
+            assert_eq!((moved(&before), moved(&after)), (60, counted + 5), "{came_back}");
+            let explained: &[&str] = if came_back == 50 { &[] } else { &["fall_back"] };
+            assert_eq!(kinds(&after), explained, "{came_back}");
+            if let Some(event) = after.counter_events.first() {
+                assert_eq!((event.before.tcp_rx, event.after.tcp_rx, event.counted.tcp_rx), (50, came_back, counted));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_came_back_was_traffic_unless_the_master_was_started_anew_after_a_fall() {
+    let reset = || vec![update(0, 1_000), update(5, 0), update(10, 50), gap(20, "connection_lost")];
+    let moved = |records: Vec<Record>| {
+        let mut histories = Histories::default();
+        histories.learn_version(EndpointId(1), "v1.14.0");
+        records.iter().for_each(|record| histories.observe(record));
+        cut(&mut histories, 30, true).rows[0].figures.delta.tcp_rx
+    };
+    let same_master = reset().into_iter().chain([of_kind(EventKind::Initial, 20, 900)]);
+    assert_eq!(moved(same_master.collect()), 900);
+    let no_fall =
+        [update(0, 50), gap(20, "connection_lost"), of_kind(EventKind::Initial, 20, 900), gap(21, Gap::MASTER_RESTARTED)];
+    assert_eq!(moved(no_fall.into()), 850);
+    let grown = [update(0, 30), update(5, 0), update(10, 50), gap(20, "connection_lost"), of_kind(EventKind::Initial, 20, 900)];
+    assert_eq!(moved(grown.into_iter().chain([gap(21, Gap::MASTER_RESTARTED)]).collect()), 900, "what was reset is behind it");
+}
+
 /// Somebody reset the counters while the master was away, and up to v1.8.1 the next report brings the old figures back.
 #[test]
 fn where_resets_do_not_last_the_next_report_may_undo_one_that_was_seen_with_a_restart() {
