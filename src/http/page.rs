@@ -46,6 +46,7 @@ const FILES: &[(&str, &[u8])] = files![
     "state.js",
     "api.js",
     "strings.js",
+    "phrases.js",
     "i18n.js",
     "format.js",
     "ui.js",
@@ -232,3 +233,7 @@ fn hex(digest: &[u8]) -> String {
 #[cfg(test)]
 #[path = "page_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "page_phrases_tests.rs"]
+mod phrases_tests;

@@ -31,11 +31,15 @@ fn text(name: &str) -> String {
     String::from_utf8(content.to_vec()).unwrap()
 }
 
-/// `strings.js` is a JSON object behind `export default`.
-fn strings() -> BTreeMap<String, BTreeMap<String, String>> {
-    let text = text("strings.js");
+/// A table of texts is a JSON object behind `export default`.
+pub(super) fn table<T: serde::de::DeserializeOwned>(name: &str) -> T {
+    let text = text(name);
     let json = text.split_once("export default").unwrap().1.trim().trim_end_matches(';');
     serde_json::from_str(json).unwrap()
+}
+
+fn strings() -> BTreeMap<String, BTreeMap<String, String>> {
+    table("strings.js")
 }
 
 /// The modules that are our own.

@@ -79,19 +79,20 @@ impl PostError {
         let status = answer.status;
         let advice = match status {
             StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
-                ": the body or the receiver that it names is not accepted; check the template, or the chat"
+                "the body or the receiver that it names is not accepted; check the template, or the chat"
             }
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ": it does not accept the token or the secret in the URL",
-            StatusCode::NOT_FOUND | StatusCode::GONE => ": there is nobody at that address; check the URL or the token",
-            StatusCode::PAYLOAD_TOO_LARGE => ": the message is too long for it",
-            status if status.is_redirection() => ": it is somewhere else; set the URL that it leads to",
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "it does not accept the token or the secret in the URL",
+            StatusCode::NOT_FOUND | StatusCode::GONE => "there is nobody at that address; check the URL or the token",
+            StatusCode::PAYLOAD_TOO_LARGE => "the message is too long for it",
+            status if status.is_redirection() => "it is somewhere else; set the URL that it leads to",
             _ => "",
         };
         // A date instead of seconds would need a clock that agrees with theirs.
         let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let is_permanent =
             status.is_client_error() && !matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        let reason = format!("it answered {}{advice}", status.as_u16());
+        let status = status.as_u16();
+        let reason = if advice.is_empty() { format!("it answered {status}") } else { format!("it answered {status}: {advice}") };
         Self { reason, is_permanent, retry_after: seconds.map(Duration::from_secs) }
     }
 }

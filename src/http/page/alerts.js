@@ -3,7 +3,7 @@ import { h } from "./vendor/preact.mjs";
 import { api, get } from "./api.js";
 import { attempt } from "./dialogs.js";
 import { count } from "./format.js";
-import { t, word } from "./i18n.js";
+import { say, t, word } from "./i18n.js";
 import { Card, Loaded, Name, tags, toast, When } from "./ui.js";
 
 const { button, div, li, p, span, ul } = tags;
@@ -14,7 +14,7 @@ const test = () => attempt(async () => {
     const { channels } = await api("POST", "alerts/test");
     for (const { channel, ok, error } of channels) {
         const name = word("channel", channel);
-        if (!ok) toast(t("test_failed", { channel: name, error }), "bad");
+        if (!ok) toast(t("test_failed", { channel: name, error: say(error) }), "bad");
         else toast(t("test_sent", { channel: name }));
     }
 });
@@ -23,10 +23,10 @@ function Channel({ channel }) {
     const name = word("channel", channel.channel);
     return li(null, span({ class: `dot ${channel.last_error ? "bad" : "good"}`, "aria-hidden": "true" }),
         div(null, name,
-            channel.last_error ? div({ class: "bad" }, channel.last_error) : channel.last_sent && div({ class: "muted" }, t("last_sent"), " ", h(When, { time: channel.last_sent })),
+            channel.last_error ? div({ class: "bad" }, say(channel.last_error)) : channel.last_sent && div({ class: "muted" }, t("last_sent"), " ", h(When, { time: channel.last_sent })),
             channel.given_up > 0 && div({ class: "given-up" }, t("given_up", { n: count(channel.given_up) }),
                 ul(null, channel.last_given_up.map(({ time, title, reason }) => li({ key: time + title },
-                    h(When, { time }), ": ", h(Name, { text: title }), " – ", reason))))));
+                    h(When, { time }), ": ", h(Name, { text: title }), " – ", say(reason)))))));
 }
 
 /** The card. */

@@ -1,9 +1,10 @@
-// Requests to the recorder. What it refuses comes as a problem whose text says what to do; that text is shown as it is.
+// Requests to the recorder. What it refuses comes as a problem whose text says what to do.
+import { say } from "./i18n.js";
 
 /** An answer that is not a success, with the recorder's own words. */
 export class Problem extends Error {
     constructor(status, detail, body) {
-        super(detail);
+        super(say(detail));
         this.status = status;
         this.body = body;
     }

@@ -2,7 +2,7 @@
 import { Component, h } from "./vendor/preact.mjs";
 import { api } from "./api.js";
 import { millis } from "./format.js";
-import { t, word } from "./i18n.js";
+import { say, t, word } from "./i18n.js";
 import { Dialog, Name, Notice, showDialog, tags, toast } from "./ui.js";
 
 const { button, code, details, div, input, label, li, ol, option, p, select, span, summary } = tags;
@@ -94,8 +94,8 @@ function Probed({ probe }) {
             li({ class: step.ok ? "good" : "bad" },
                 div({ class: "step-head" }, span({ "aria-hidden": "true" }, step.ok ? "✓" : "✗"), span(null, word("step", step.step)),
                     span({ class: "sr" }, t(step.ok ? "step_ok" : "step_failed")), span({ class: "muted" }, millis(step.ms))),
-                step.detail && div({ class: "step-detail" }, step.detail),
-                step.advice && div({ class: "step-advice" }, step.advice)))),
+                step.detail && div({ class: "step-detail" }, say(step.detail)),
+                step.advice && div({ class: "step-advice" }, say(step.advice))))),
         p({ class: `notice ${probe.ok ? "good" : "bad"}` }, t(probe.ok ? "probe_ok" : "probe_failed")));
 }
 

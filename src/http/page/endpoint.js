@@ -3,7 +3,7 @@ import { h } from "./vendor/preact.mjs";
 import { get, query } from "./api.js";
 import { editEndpoint, pauseEndpoint, probeEndpoint, removeEndpoint, trustEndpoint } from "./dialogs.js";
 import { count, duration, plain, rate } from "./format.js";
-import { t, word } from "./i18n.js";
+import { say, t, word } from "./i18n.js";
 import { fleet } from "./overview.js";
 import { endpointChart, Moved, SUMS_EVERY } from "./traffic.js";
 import { TunnelTable } from "./tunnels.js";
@@ -62,7 +62,7 @@ export function Endpoint({ state, name }) {
     ];
     const live = { rate_in: endpoint.rate_in, rate_out: endpoint.rate_out };
     const view = (traffic) => [
-        endpoint.reason && h(Notice, { key: "reason", kind: mood(endpoint.status, endpoint.paused) === "bad" ? "bad" : "info" }, plain(endpoint.reason)),
+        endpoint.reason && h(Notice, { key: "reason", kind: mood(endpoint.status, endpoint.paused) === "bad" ? "bad" : "info" }, plain(say(endpoint.reason))),
         div({ key: "tiles", class: "tiles" },
             h(Tile, { label: t("status"), note: [t("for"), " ", h(Since, { time: endpoint.since })] }, h(Status, endpoint)),
             h(Tile, { label: t("traffic_now") }, h(Flow, { received: rate(endpoint.rate_in), sent: rate(endpoint.rate_out) })),

@@ -1,4 +1,5 @@
 // The language: the reader's choice, else the browser's.
+import phrases from "./phrases.js";
 import strings from "./strings.js";
 
 const LANGUAGES = ["en", "zh"];
@@ -47,4 +48,44 @@ export function t(name, values = {}) {
 /** The text for a word that the recorder chose, or the word itself where a newer one says something unknown. */
 export function word(group, value) {
     return strings[`${group}.${value}`]?.[language] ?? value;
+}
+
+const HOLE = /(`?)\{(\d)\}/g;
+/** Texts that were said lately: a view is drawn anew each second. */
+const said = new Map();
+const SAID_MAX = 200;
+let patterns = null;
+
+/** What a phrase looks like. What stands in backticks is a name or a value, and is not taken for a phrase itself. */
+function pattern([phrase, text]) {
+    const holes = [];
+    const source = phrase.split(/(`?\{\d\})/).map((part, nth) => {
+        if (nth % 2 === 0) return part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+        holes.push(part);
+        return part.replace(/\{\d\}/, "(.*?)");
+    });
+    return { looks: new RegExp(`^${source.join("")}$`, "s"), holes, text };
+}
+
+function sentence(told) {
+    const weight = ([phrase]) => phrase.replace(HOLE, "").length;
+    // What is said with more words of its own is tried first: the others might hold it.
+    patterns ??= Object.entries(phrases).sort((one, other) => weight(other) - weight(one)).map(pattern);
+    for (const { looks, holes, text } of patterns) {
+        const found = looks.exec(told);
+        if (found) return text.replace(HOLE, (_, tick, nth) => tick + (holes[nth - 1].startsWith("`") ? found[nth] : sentence(found[nth])));
+    }
+    return told;
+}
+
+/** What the recorder says in its own words, in the reader's language; what is not known (another's words) as it is. */
+export function say(told) {
+    if (!told || language === "en") return told;
+    if (!said.has(told)) {
+        if (said.size >= SAID_MAX) said.clear();
+        const sentences = told.split("; ");
+        const known = sentences.map(sentence);
+        said.set(told, known.every((text, nth) => text === sentences[nth]) ? told : known.join("；"));
+    }
+    return said.get(told);
 }

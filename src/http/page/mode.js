@@ -3,7 +3,7 @@ import { Component, h } from "./vendor/preact.mjs";
 import { api, get } from "./api.js";
 import { Facts } from "./endpoint.js";
 import { bytes, count, decimal, duration, millis } from "./format.js";
-import { t, word } from "./i18n.js";
+import { say, t, word } from "./i18n.js";
 import { Card, Dialog, Loaded, Notice, showDialog, Since, tags, toast, Wide } from "./ui.js";
 
 const { button, code, div, input, label, li, p, span, table, tbody, td, th, thead, tr, ul } = tags;
@@ -24,7 +24,7 @@ class SwitchDialog extends Component {
         const doubtful = mode === "batched" && !verdict.safe;
         return h(Dialog, { title: t("switch_to", { mode: word("mode", mode) }), action: t("switch"), danger: doubtful, close, submit: () => this.submit() },
             p(null, t(`mode_explained.${mode}`)),
-            doubtful && h(Notice, { kind: "warn" }, t("not_safe_yet"), ul({ class: "reasons" }, verdict.reasons.map((reason) => li({ key: reason }, reason)))));
+            doubtful && h(Notice, { kind: "warn" }, t("not_safe_yet"), ul({ class: "reasons" }, verdict.reasons.map((reason) => li({ key: reason }, say(reason))))));
     }
 }
 
@@ -84,12 +84,12 @@ function Report({ report, reload }) {
         button({ key: one, class: "segment", "aria-pressed": String(one === mode), disabled: one === mode, onclick: change(one) }, word("mode", one))));
     const differ = comparison && comparison.different + comparison.missing_in_realtime + comparison.missing_in_batch;
     return h(Card, { title: t("mode"), aside },
-        notKept && h(Notice, { kind: "warn" }, notKept),
+        notKept && h(Notice, { kind: "warn" }, say(notKept)),
         h(Facts, {
             facts: [
                 [t("in_force"), since && h(Since, { time: since })],
                 [t("compared"), comparison && t("compared_rows", { identical: count(comparison.identical), differ: count(differ) })],
-                [t("safe_to_switch"), mode === "batched" ? null : verdict.safe ? t("yes") : verdict.reasons.join("; ")],
+                [t("safe_to_switch"), mode === "batched" ? null : verdict.safe ? t("yes") : verdict.reasons.map(say).join("; ")],
             ],
         }),
         h(Costs, { modes }),

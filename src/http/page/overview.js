@@ -3,8 +3,8 @@ import { h } from "./vendor/preact.mjs";
 import { get } from "./api.js";
 import { chosenPeriod, fleetChart, Moved, PeriodChoice, periodColumns, SUMS_EVERY } from "./traffic.js";
 import { addEndpoint } from "./dialogs.js";
-import { bytes, count, duration, percent, plain, rate, sum } from "./format.js";
-import { lang, t, word } from "./i18n.js";
+import { count, duration, percent, plain, rate, sum } from "./format.js";
+import { say, t, word } from "./i18n.js";
 import { natural, Table } from "./table.js";
 import { isHeard } from "./state.js";
 import { tunnelHref, tunnelsHref } from "./tunnels.js";
@@ -18,32 +18,16 @@ const NAMED_MAX = 6;
 /** Where an endpoint is shown. */
 export const endpointHref = (name) => `#/endpoint/${encodeURIComponent(name)}`;
 
-/**
- * What is said of an alert. Its text is the recorder's, in English; another language has what can be made of its fields and of what
- * else is known (`moved`: rows of traffic by endpoint).
- */
-function told({ kind, endpoint, text }, storage, moved) {
-    if (lang() === "en") return text;
-    if (kind === "traffic_limit") {
-        const cycle = moved?.get(endpoint)?.cycle;
-        return t("alert_text.traffic_limit", { bytes: bytes(cycle && sum([cycle.in, cycle.out])) });
-    }
-    if (kind === "tunnel_error") return t("alert_text.tunnel_error");
-    if (kind === "flush_overdue") return t("alert_text.flush_overdue");
-    if (kind === "journal_full") return t("alert_text.journal_full", { bytes: bytes(storage.journal_bytes) });
-    return text;
-}
-
 /** Where alerts that are not named one by one are found: `[hint, href]`. */
 const MORE = { tunnel_error: [null, tunnelsHref("error")], traffic_limit: ["more_traffic_hint", null] };
 
 /** The alerts of one kind: each with its subject, the first ones by name. */
-function alertItems(kind, alerts, storage, moved, add) {
+function alertItems(kind, alerts, add) {
     for (const alert of alerts.slice(0, NAMED_MAX)) {
         const { endpoint, instance_id: id } = alert;
         const href = endpoint === null ? "#/storage" : id === null ? endpointHref(endpoint) : tunnelHref({ endpoint, instance_id: id });
         const subject = endpoint !== null && [h(Name, { text: id === null ? endpoint : `${endpoint}/${id}` }), ": "];
-        add("warn", [subject, word("alert", kind)], told(alert, storage, moved), href);
+        add("warn", [subject, word("alert", kind)], say(alert.text), href);
     }
     if (alerts.length > NAMED_MAX) {
         const [hint, href] = MORE[kind] ?? ["more_endpoints_hint", null];
@@ -51,22 +35,22 @@ function alertItems(kind, alerts, storage, moved, add) {
     }
 }
 
-/** What somebody should look at, the worst first: `{ kind, text, detail, href }`. `moved`: traffic by endpoint, where it is known. */
-export function attention({ stats, endpoints, alerts }, moved) {
+/** What somebody should look at, the worst first: `{ kind, text, detail, href }`. */
+export function attention({ stats, endpoints, alerts }) {
     const items = [];
     const add = (kind, text, detail, href) => items.push({ kind, text, detail, href });
     if (!stats) return items;
     const { optimized_storage: storage, database, dropped } = stats;
-    if (!database.ok && database.error) add("bad", t("database_failing"), database.error, "#/storage");
+    if (!database.ok && database.error) add("bad", t("database_failing"), say(database.error), "#/storage");
     const ailing = [...endpoints.values()].filter((endpoint) => !endpoint.paused && mood(endpoint.status) === "bad");
     for (const { name, status, reason } of ailing.slice(0, NAMED_MAX)) {
-        add("bad", h(Name, { text: name }), reason || word("status", status), endpointHref(name));
+        add("bad", h(Name, { text: name }), say(reason) || word("status", status), endpointHref(name));
     }
     if (ailing.length > NAMED_MAX) add("bad", t("more_endpoints", { count: count(ailing.length - NAMED_MAX) }), t("more_endpoints_hint"), null);
     const known = new Set(ailing.map(({ name }) => name));
     const others = alerts.filter(({ kind, endpoint }) => kind !== "endpoint_offline" || !known.has(endpoint));
     for (const kind of new Set(others.map((alert) => alert.kind))) {
-        alertItems(kind, others.filter((alert) => alert.kind === kind), storage, moved, add);
+        alertItems(kind, others.filter((alert) => alert.kind === kind), add);
     }
     if (storage.buffer_usage_pct > 100) {
         add("warn", t("buffer_over", { usage: percent(storage.buffer_usage_pct) }), t("buffer_over_hint"), "#/storage");
@@ -78,8 +62,8 @@ export function attention({ stats, endpoints, alerts }, moved) {
     return items;
 }
 
-function Attention({ state, moved }) {
-    const items = attention(state, moved);
+function Attention({ state }) {
+    const items = attention(state);
     if (items.length === 0) {
         return state.stats && div({ class: "calm" }, span({ class: "dot good", "aria-hidden": "true" }), t("all_well"));
     }
@@ -178,13 +162,13 @@ export function Overview({ state }) {
             key: "all", of: "traffic", every: SUMS_EVERY, optional: true, load,
             view: (traffic) => [
                 h(Tiles, { state, traffic }),
-                h(Attention, { state, moved: traffic?.moved }),
+                h(Attention, { state }),
                 fleetChart({ rate_in: sum(rows.map((row) => row.rate_in)), rate_out: sum(rows.map((row) => row.rate_out)) }),
                 h(Card, { title: t("endpoints") },
                     h(Table, {
                         id: "endpoints", label: t("endpoints"), rows, rowKey: (row) => row.name, columns: columns(traffic?.moved ?? new Map()), order: "status",
                         filters: div({ class: "filters" }, h(PeriodChoice)), filtered: chosenPeriod(),
-                        text: (row) => `${row.name} ${row.url} ${row.version ?? ""} ${row.status} ${row.reason} ${word("status", row.status)}`,
+                        text: (row) => `${row.name} ${row.url} ${row.version ?? ""} ${row.status} ${say(row.reason)} ${word("status", row.status)}`,
                     })),
             ],
         }),

@@ -5,7 +5,7 @@ import { Facts } from "./endpoint.js";
 import { Alerts } from "./alerts.js";
 import { attempt } from "./dialogs.js";
 import { bytes, clock, count, duration, exact, millis } from "./format.js";
-import { t, word } from "./i18n.js";
+import { say, t, word } from "./i18n.js";
 import { Mode } from "./mode.js";
 import { Card, Heading, Loaded, Notice, Since, tags, toast, When, Wide } from "./ui.js";
 
@@ -104,7 +104,7 @@ function Sizes({ sizes, stats }) {
                 [t("database_size"), bytes(sizes.database_bytes)],
                 [t("free_inside"), bytes(sizes.free_bytes)],
                 [t("journal"), t("of_most", { size: bytes(sizes.journal_bytes), most: bytes(sizes.journal_max_bytes) })],
-                [t("database"), stats.database.ok ? t("works") : stats.database.error ?? t("not_tried_yet")],
+                [t("database"), stats.database.ok ? t("works") : say(stats.database.error) ?? t("not_tried_yet")],
             ],
         }),
         h(Wide, { key: "tables", label: t("database") }, table({ class: "plain" },
@@ -138,7 +138,7 @@ export function Storage({ state }) {
     const { database } = stats;
     return [
         h(Heading, { key: "head" }, t("storage")),
-        !database.ok && database.error && h(Notice, { key: "database" }, `${t("database_failing")}: ${database.error}`),
+        !database.ok && database.error && h(Notice, { key: "database" }, `${t("database_failing")}: ${say(database.error)}`),
         h(Buffer, { key: "buffer", state }),
         h(Mode, { key: "mode" }),
         h(Card, { key: "flushes", title: t("last_flushes") }, h(Loaded, {
