@@ -136,6 +136,17 @@ impl Totals {
         replace(&mut self.speed_out, known.speed_out(), new.speed_out());
         self.tunnels += i32::from(old.is_none());
     }
+
+    /// A part of a tunnel's row comes of which another part does not count here. Of its last values the total has those of `shown`, if
+    /// that is known; its speed stays as it is.
+    pub fn add_part(&mut self, part: Figures, shown: Option<Figures>) {
+        self.figures = self.figures.plus(Figures { pool: None, tcps: None, udps: None, ..part });
+        if let Some(shown) = shown {
+            replace(&mut self.figures.pool, shown.pool, part.pool);
+            replace(&mut self.figures.tcps, shown.tcps, part.tcps);
+            replace(&mut self.figures.udps, shown.udps, part.udps);
+        }
+    }
 }
 
 /// A sum of which one part was `old` and is `new`.

@@ -9,6 +9,7 @@ use super::calendar::{Calendar, Day};
 use super::figures::{Figures, Totals};
 use crate::clock::Timestamp;
 use crate::event::{EndpointId, TunnelKey};
+use crate::history::InTotals;
 use crate::store::HistoryRow;
 
 /// The endpoint id under which totals of the fleet stand.
@@ -43,13 +44,68 @@ impl Level {
     }
 }
 
-/// A row, and whether the zone was changed in its stretch.
+/// A row, and what is special about it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marked<T> {
     /// The row.
     pub row: T,
     /// See [`Day::zone_changed`].
     pub zone_changed: bool,
+    /// Of a tunnel's row.
+    pub left_out: LeftOut,
+}
+
+/// What of a tunnel's row is left out of totals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    endpoint: Parts,
+    fleet: Parts,
+}
+
+/// Which parts of a tunnel's row are left out of a total. What was counted adds up whatever they are; last values and speeds do not,
+/// so it matters whether those that the row shows are in the total.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Parts {
+    /// The row counts as it is.
+    #[default]
+    None,
+    /// It does not count.
+    All,
+    /// It began to count: its last values are in the total.
+    Earlier,
+    /// It ceased to count, or did so once: what last values the total has of it is not known any more.
+    Later,
+}
+
+impl LeftOut {
+    /// As it is stored.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        self.endpoint as i32 + 4 * self.fleet as i32
+    }
+
+    /// What [`number`](Self::number) gave.
+    #[must_use]
+    pub fn from_number(number: i32) -> Self {
+        Self { endpoint: Parts::from_number(number & 3), fleet: Parts::from_number(number >> 2 & 3) }
+    }
+}
+
+impl Parts {
+    fn from_number(number: i32) -> Self {
+        [Self::None, Self::All, Self::Earlier, Self::Later].into_iter().find(|parts| *parts as i32 == number).unwrap_or_default()
+    }
+
+    /// A part comes that counts or not, after a row of which `self` was left out, or as the first one.
+    fn followed(known: Option<Self>, counts: bool) -> Self {
+        match (known, counts) {
+            (None, true) => Self::None,
+            (None | Some(Self::All), false) => Self::All,
+            (Some(Self::All), true) => Self::Earlier,
+            (Some(known), true) => known,
+            (Some(_), false) => Self::Later,
+        }
+    }
 }
 
 /// Rows of tunnels on one level.
@@ -73,6 +129,15 @@ impl Placed<'_> {
         let endpoint = self.row.in_totals.endpoint.then_some(self.row.tunnel.endpoint);
         endpoint.into_iter().chain(self.row.in_totals.fleet.then_some(FLEET))
     }
+
+    /// What is left out of which total, with what was before.
+    fn left_out(&self, known: Option<LeftOut>) -> LeftOut {
+        let InTotals { endpoint, fleet } = self.row.in_totals;
+        LeftOut {
+            endpoint: Parts::followed(known.map(|known| known.endpoint), endpoint),
+            fleet: Parts::followed(known.map(|known| known.fleet), fleet),
+        }
+    }
 }
 
 /// Where rows stand on a level.
@@ -94,13 +159,20 @@ pub fn add(rows: &[Placed<'_>], tunnels: &mut TunnelRows, totals: &mut TotalRows
         let known = tunnels.get(&(placed.row.tunnel.clone(), placed.start)).copied();
         let old = known.map(|known| known.row);
         let new = old.map_or(placed.row.figures, |old| old.plus(placed.row.figures));
+        let left_out = placed.left_out(known.map(|known| known.left_out));
         for endpoint in placed.totals() {
             let total = totals.entry((endpoint, placed.start)).or_default();
-            total.row.replace(old, new);
+            let of = |left_out: LeftOut| if endpoint == FLEET { left_out.fleet } else { left_out.endpoint };
+            match known.map_or(Parts::None, |known| of(known.left_out)) {
+                Parts::None => total.row.replace(old, new),
+                Parts::All => total.row.replace(None, placed.row.figures),
+                Parts::Earlier => total.row.add_part(placed.row.figures, old),
+                Parts::Later => total.row.add_part(placed.row.figures, None),
+            }
             total.zone_changed |= placed.zone_changed;
         }
         let zone_changed = placed.zone_changed || known.is_some_and(|known| known.zone_changed);
-        tunnels.insert((placed.row.tunnel.clone(), placed.start), Marked { row: new, zone_changed });
+        tunnels.insert((placed.row.tunnel.clone(), placed.start), Marked { row: new, zone_changed, left_out });
     }
 }
 
@@ -110,7 +182,6 @@ mod tests {
 
     use super::*;
     use crate::event::Counters;
-    use crate::history::InTotals;
 
     fn at(text: &str) -> Timestamp {
         chrono::DateTime::parse_from_rfc3339(text).unwrap().to_utc().into()
@@ -173,5 +244,41 @@ mod tests {
         add(&place(&[server], Level::Minutes, &Calendar::default()), &mut tunnels, &mut totals);
         assert_eq!(tunnels.len(), 1);
         assert_eq!(totals.keys().map(|(endpoint, _)| *endpoint).collect::<Vec<_>>(), [EndpointId(1)]);
+    }
+
+    /// A server is left out while its client is followed, and counts when that is gone, or the other way round.
+    #[test]
+    fn what_a_total_has_of_an_end_that_counts_for_a_part_of_the_hour_is_never_less_than_nothing() {
+        let part = |minute: i64, pool: i32, counts: bool| HistoryRow {
+            minute: Timestamp(at("2026-11-23T10:00:00Z").0 + minute * Timestamp::MINUTE),
+            figures: Figures { pool: Some(pool), ..row(1, "a", "2026-11-23T10:00:00Z", 6_000).figures },
+            in_totals: InTotals { endpoint: counts, fleet: true },
+            ..row(1, "a", "2026-11-23T10:00:00Z", 0)
+        };
+        let cases: [(&[(i32, bool)], _); 5] = [
+            (&[(30, true), (10, true)], (12_000, 10, 1, 24)),
+            (&[(30, false), (10, true)], (6_000, 10, 1, 12)),
+            (&[(30, false), (10, true), (4, true)], (12_000, 4, 1, 24)),
+            (&[(10, true), (30, false)], (6_000, 10, 1, 12)),
+            // What it showed last while it counted is not known any more, and stays.
+            (&[(10, true), (30, false), (2, true)], (12_000, 10, 1, 24)),
+        ];
+        for (parts, expected) in cases {
+            let (mut tunnels, mut totals) = (TunnelRows::new(), TotalRows::new());
+            for (minute, (pool, counts)) in (0..).zip(parts) {
+                add(&place(&[part(minute, *pool, *counts)], Level::Hours, &Calendar::default()), &mut tunnels, &mut totals);
+                let stored = tunnels.values_mut().next().unwrap();
+                stored.left_out = LeftOut::from_number(stored.left_out.number());
+            }
+            let hour = at("2026-11-23T10:00:00Z");
+            let told = |endpoint| {
+                let Totals { figures, speed_in, tunnels, .. } = totals[&(endpoint, hour)].row;
+                assert!(speed_in >= Some(0), "{parts:?}");
+                (figures.delta.tcp_rx, figures.pool.unwrap(), tunnels, figures.record_count)
+            };
+            assert_eq!(told(EndpointId(1)), expected, "{parts:?}");
+            let (all, last) = (parts.len() as u64, parts[parts.len() - 1].0);
+            assert_eq!(told(FLEET), (6_000 * all, last, 1, 12 * all as i32), "{parts:?}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::read_ladder::Stretch;
 use crate::clock::Timestamp;
 use crate::event::{Counters, EndpointId, TunnelKey};
 use crate::history::figures::{Figures, Ping, Totals};
-use crate::history::ladder::{Level, Marked, TotalRows, TunnelRows};
+use crate::history::ladder::{LeftOut, Level, Marked, TotalRows, TunnelRows};
 
 /// Times of one key that are this far apart are read with two queries and not with one over all between them.
 const APART_MAX: i64 = 86_400 * Timestamp::SECOND;
@@ -49,8 +49,13 @@ impl Table {
     }
 
     /// Columns that not all tables have: what stands for them where they are missing.
-    fn optional(self) -> [(&'static str, bool, &'static str); 3] {
-        [("instance_id", !self.totals, "''"), ("tunnels", self.totals, "0"), ("zone_changed", self.level == Level::Days, "FALSE")]
+    fn optional(self) -> [(&'static str, bool, &'static str); 4] {
+        [
+            ("instance_id", !self.totals, "''"),
+            ("tunnels", self.totals, "0"),
+            ("zone_changed", self.level == Level::Days, "FALSE"),
+            ("left_out", !self.totals, "0"),
+        ]
     }
 
     fn key(self) -> &'static str {
@@ -131,6 +136,8 @@ pub(super) struct Row {
     tunnels: i32,
     #[diesel(sql_type = Bool)]
     zone_changed: bool,
+    #[diesel(sql_type = Integer)]
+    left_out: i32,
 }
 
 impl Row {
@@ -157,12 +164,13 @@ impl Row {
             covered_ms: figures.covered_ms,
             tunnels: 0,
             zone_changed: false,
+            left_out: 0,
         }
     }
 
     fn of_tunnel(tunnel: &TunnelKey, start: Timestamp, marked: &Marked<Figures>) -> Self {
         let row = Self::new(tunnel.endpoint, tunnel.instance.as_str(), start, &marked.row);
-        Self { zone_changed: marked.zone_changed, ..row }
+        Self { zone_changed: marked.zone_changed, left_out: marked.left_out.number(), ..row }
     }
 
     fn of_totals(endpoint: EndpointId, start: Timestamp, marked: &Marked<Totals>) -> Self {
@@ -207,6 +215,10 @@ impl Row {
         Stretch { start: Timestamp(self.record_time), totals: self.totals(), zone_changed: self.zone_changed }
     }
 
+    fn marked_totals(&self) -> Marked<Totals> {
+        Marked { row: self.totals(), zone_changed: self.zone_changed, left_out: LeftOut::default() }
+    }
+
     fn totals(&self) -> Totals {
         let whole = |speed: f64| speed.round() as i64;
         Totals {
@@ -236,7 +248,8 @@ pub(super) fn load_tunnels<'a>(
             .bind::<BigInt, _>(until.0);
         let rows: Vec<Row> = on!(&mut *connection, c => query.load(c))?;
         found.extend(rows.into_iter().map(|row| {
-            let marked = Marked { row: row.figures(), zone_changed: row.zone_changed };
+            let left_out = LeftOut::from_number(row.left_out);
+            let marked = Marked { row: row.figures(), zone_changed: row.zone_changed, left_out };
             ((tunnel.clone(), Timestamp(row.record_time)), marked)
         }));
     }
@@ -256,7 +269,7 @@ pub(super) fn load_totals(
         let query = sql_query(query.as_str()).bind::<Integer, _>(endpoint.0).bind::<BigInt, _>(from.0).bind::<BigInt, _>(until.0);
         let rows: Vec<Row> = on!(&mut *connection, c => query.load(c))?;
         found.extend(rows.into_iter().map(|row| {
-            let marked = Marked { row: row.totals(), zone_changed: row.zone_changed };
+            let marked = row.marked_totals();
             ((endpoint, Timestamp(row.record_time)), marked)
         }));
     }
@@ -273,8 +286,7 @@ pub(super) fn load_totals_from(
     let query = format!("{} WHERE endpoint_id = $1 AND record_time >= $2", Table::of(level, true).select());
     let query = sql_query(query).bind::<Integer, _>(endpoint.0).bind::<BigInt, _>(from.0);
     let rows: Vec<Row> = on!(connection, c => query.load(c))?;
-    let marked = |row: &Row| Marked { row: row.totals(), zone_changed: row.zone_changed };
-    Ok(rows.iter().map(|row| ((endpoint, Timestamp(row.record_time)), marked(row))).collect())
+    Ok(rows.iter().map(|row| ((endpoint, Timestamp(row.record_time)), row.marked_totals())).collect())
 }
 
 /// The keys as ranges of times that are close together.
@@ -336,9 +348,9 @@ macro_rules! walk {
         impl QueryFragment<$database> for WriteRows<'_> {
             fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, $database>) -> QueryResult<()> {
                 let Self { table, rows } = *self;
-                let [instance, tunnels, zone_changed] = table.optional();
+                let [instance, tunnels, zone_changed, left_out] = table.optional();
                 let mut columns = COLUMNS.to_vec();
-                columns.extend([instance, tunnels, zone_changed].iter().filter(|column| column.1).map(|column| column.0));
+                columns.extend([instance, tunnels, zone_changed, left_out].iter().filter(|column| column.1).map(|column| column.0));
                 out.push_sql(&format!("INSERT INTO {} ({}) VALUES ", table.name, columns.join(", ")));
                 for (index, row) in rows.iter().enumerate() {
                     out.push_sql(if index == 0 { "(" } else { ", (" });
@@ -375,6 +387,10 @@ macro_rules! walk {
                     if zone_changed.1 {
                         out.push_sql(", ");
                         out.push_bind_param::<Bool, _>(&row.zone_changed)?;
+                    }
+                    if left_out.1 {
+                        out.push_sql(", ");
+                        out.push_bind_param::<Integer, _>(&row.left_out)?;
                     }
                     out.push_sql(")");
                 }

@@ -189,6 +189,7 @@ diesel::table! {
         ping_count -> Int4,
         covered_ms -> Int8,
         zone_changed -> Bool,
+        left_out -> Int4,
     }
 }
 
@@ -241,6 +242,7 @@ diesel::table! {
         expected_count -> Int4,
         ping_count -> Int4,
         covered_ms -> Int8,
+        left_out -> Int4,
     }
 }
 
@@ -369,6 +371,7 @@ diesel::table! {
         expected_count -> Int4,
         ping_count -> Int4,
         covered_ms -> Int8,
+        left_out -> Int4,
     }
 }
 
