@@ -129,11 +129,11 @@ impl Totals {
             let more = Ping { sum: ping.sum - sum, count: ping.count - count, ..ping };
             mine.ping = Some(mine.ping.map_or(more, |mine| mine.plus(more)));
         }
-        replace(&mut mine.pool, known.pool, new.pool);
-        replace(&mut mine.tcps, known.tcps, new.tcps);
-        replace(&mut mine.udps, known.udps, new.udps);
-        replace(&mut self.speed_in, known.speed_in(), new.speed_in());
-        replace(&mut self.speed_out, known.speed_out(), new.speed_out());
+        replace(&mut mine.pool, known.pool, new.pool, i32::MAX);
+        replace(&mut mine.tcps, known.tcps, new.tcps, i32::MAX);
+        replace(&mut mine.udps, known.udps, new.udps, i32::MAX);
+        replace(&mut self.speed_in, known.speed_in(), new.speed_in(), i64::MAX);
+        replace(&mut self.speed_out, known.speed_out(), new.speed_out(), i64::MAX);
         self.tunnels += i32::from(old.is_none());
     }
 
@@ -142,21 +142,18 @@ impl Totals {
     pub fn add_part(&mut self, part: Figures, shown: Option<Figures>) {
         self.figures = self.figures.plus(Figures { pool: None, tcps: None, udps: None, ..part });
         if let Some(shown) = shown {
-            replace(&mut self.figures.pool, shown.pool, part.pool);
-            replace(&mut self.figures.tcps, shown.tcps, part.tcps);
-            replace(&mut self.figures.udps, shown.udps, part.udps);
+            replace(&mut self.figures.pool, shown.pool, part.pool, i32::MAX);
+            replace(&mut self.figures.tcps, shown.tcps, part.tcps, i32::MAX);
+            replace(&mut self.figures.udps, shown.udps, part.udps, i32::MAX);
         }
     }
 }
 
-/// A sum of which one part was `old` and is `new`.
-fn replace<T: Copy + Default + std::ops::Add<Output = T> + std::ops::Sub<Output = T>>(
-    sum: &mut Option<T>,
-    old: Option<T>,
-    new: Option<T>,
-) {
+/// A sum of which one part was `old` and is `new`. What does not fit stays at the end of the range, and is never less than nothing.
+fn replace<T: Copy + Default + Into<i128> + TryFrom<i128>>(sum: &mut Option<T>, old: Option<T>, new: Option<T>, most: T) {
     if let Some(new) = new {
-        *sum = Some(sum.unwrap_or_default() + new - old.unwrap_or_default());
+        let exact = sum.unwrap_or_default().into() + new.into() - old.unwrap_or_default().into();
+        *sum = Some(T::try_from(exact.max(0)).unwrap_or(most));
     }
 }
 
@@ -224,5 +221,18 @@ mod tests {
         assert_eq!(at_once, in_parts);
         assert_eq!((at_once.figures.delta.tcp_rx, at_once.figures.tcps, at_once.tunnels), (1_080, Some(6), 2));
         assert_eq!((at_once.speed_in, at_once.figures.ping), (Some(108), Some(Ping { sum: 48, count: 3, min: 7, max: 31 })));
+    }
+
+    #[test]
+    fn what_is_too_much_for_a_total_stays_at_the_end_of_the_range_and_comes_back_from_there() {
+        let many = Figures { pool: Some(i32::MAX), ..figures(u64::MAX, 1, 1, Some(i32::MAX)) };
+        let none = Figures { pool: Some(0), ..figures(0, 1, 1, Some(0)) };
+        let mut total = Totals::default();
+        total.replace(None, many);
+        total.replace(None, many);
+        assert_eq!((total.figures.pool, total.figures.tcps, total.speed_in), (Some(i32::MAX), Some(i32::MAX), Some(i64::MAX)));
+        total.replace(Some(many), none);
+        total.replace(Some(many), none);
+        assert_eq!((total.figures.pool, total.figures.tcps, total.speed_in), (Some(0), Some(0), Some(0)));
     }
 }
