@@ -108,7 +108,9 @@ pub fn verify(disk: &dyn Disk, recorder: Recorder) -> Result<CheckReport, Journa
             *last = id.max(*last);
         }
         let being_written = |damage: &Damage| recorder == Recorder::Running && damage.kind == DamageKind::TornTail;
-        report.damage.extend(segment.damage.into_iter().filter(|damage| !being_written(damage)));
+        // A recorder that is killed as it begins a segment leaves an empty file: nothing was in it that could be damaged.
+        let never_begun = |damage: &Damage| segment.bytes == 0 && damage.kind == DamageKind::TornTail;
+        report.damage.extend(segment.damage.into_iter().filter(|damage| !being_written(damage) && !never_begun(damage)));
         report.segments.push(SegmentReport {
             no: segment.no,
             kind: segment.content.kind(),
@@ -164,6 +166,15 @@ mod tests {
         let report = verify(&journal(&[&[1, 3, 2], &[3, 4]]), Recorder::Stopped).unwrap();
         assert!(report.is_damaged());
         assert_eq!(report.segments.iter().map(|one| one.out_of_order).collect::<Vec<_>>(), [1, 1]);
+    }
+
+    #[test]
+    fn a_segment_that_a_kill_left_empty_is_no_damage() {
+        let disk = journal(&[&[1, 2], &[3]]);
+        let file = disk.names().remove(1);
+        disk.edit(&file, Vec::clear);
+        let report = verify(&disk, Recorder::Stopped).unwrap();
+        assert_eq!((report.is_damaged(), report.records(), report.segments.len()), (false, 2, 2), "{:?}", report.damage);
     }
 
     #[test]
