@@ -10,7 +10,7 @@ use super::super::observation::{Answer, Observation, Seen};
 use super::super::oracle::Oracle;
 use super::Invariant;
 use crate::clock::Timestamp;
-use crate::event::{Counters, Record, TunnelKey};
+use crate::event::{Counters, Gap, Record, TunnelKey};
 use crate::history::Histories;
 use crate::history::figures::sum;
 use crate::id::EventId;
@@ -25,6 +25,8 @@ pub struct HistoryAddsUp {
     /// As if a reset lasted at no master, and at all of them: which of them it is, the recorder learns from `/info`.
     least: Reckoning,
     most: Reckoning,
+    /// As `most`, but as if all had been handed over before a master's restart was known: what an older state brought back stays counted.
+    late: Reckoning,
     /// Since when the sum is not exact: something was refused or lost.
     inexact: bool,
 }
@@ -89,11 +91,15 @@ impl Invariant for HistoryAddsUp {
                 }
                 self.least.sum_up();
                 self.most.sum_up();
+                self.late.sum_up();
                 for (tunnel, least) in self.least.moved.iter().filter(|_| exact) {
                     let stored = stored.get(tunnel).copied().unwrap_or_default();
                     let most = self.most.moved.get(tunnel).copied().unwrap_or_default();
                     let most = by_counter(stored, most).map(|(_, _, most)| most);
-                    for ((name, stored, least), most) in by_counter(stored, *least).into_iter().zip(most) {
+                    let late = self.late.moved.get(tunnel).copied().unwrap_or_default();
+                    let late = by_counter(stored, late).map(|(_, _, late)| late);
+                    for (((name, stored, least), most), late) in by_counter(stored, *least).into_iter().zip(most).zip(late) {
+                        let (least, most) = (least.min(late), most.max(late));
                         if stored < least || stored > most {
                             return Err(format!("{}: {name} moved {least} to {most}, and {stored} is stored", tunnel.instance));
                         }
@@ -109,8 +115,13 @@ impl Invariant for HistoryAddsUp {
 impl HistoryAddsUp {
     fn note(&mut self, record: &Record) {
         self.most.histories.learn_version(record.endpoint(), LASTING);
+        self.late.histories.learn_version(record.endpoint(), LASTING);
+        if matches!(record, Record::Gap(gap) if &*gap.reason == Gap::MASTER_RESTARTED) {
+            self.late.sum_up();
+        }
         self.least.note(record);
         self.most.note(record);
+        self.late.note(record);
     }
 }
 
@@ -128,8 +139,9 @@ fn by_counter(stored: Counters, moved: Counters) -> [(&'static str, u64, u64); 4
 
 #[cfg(test)]
 mod tests {
-    use super::super::made_up::{History, counters, tunnel, update};
+    use super::super::made_up::{History, NOON, counters, of_kind, tunnel, update};
     use super::*;
+    use crate::event::{EndpointId, EventKind};
     use crate::sim::observation::Settled;
 
     fn settled(moved: u64) -> Seen {
@@ -165,6 +177,23 @@ mod tests {
     #[test]
     fn a_fall_that_was_taken_for_a_reset_is_found() {
         told(&[5, 10, 3, 9]).see(settled(14)).is_bad("moved 11 to 11, and 14 is stored");
+    }
+
+    /// 100 was reset and rose to 20; the stream began anew with 80, and only then was it known that the master had been started anew.
+    #[test]
+    fn what_an_older_state_brought_back_may_have_been_handed_over_before_the_restart_was_known() {
+        let gap = |id: i64, reason: &str| {
+            let at = Timestamp(NOON.0 + id * Timestamp::SECOND);
+            let (id, endpoint, instance) = (EventId(id), EndpointId(1), "".into());
+            Record::Gap(Gap { id, endpoint, instance, from: at, to: at, reason: reason.into() })
+        };
+        for (stored, good) in [(24, false), (25, true), (85, true), (86, false)] {
+            let mut history = told(&[100, 0, 20]);
+            let began =
+                [gap(4, "connection_lost"), of_kind(EventKind::Initial, 5, 80), gap(6, Gap::MASTER_RESTARTED), update(7, 85)];
+            history.written("1.events", &began).see(settled(stored));
+            if good { history.is_good() } else { history.is_bad("moved 25 to 85") }
+        }
     }
 
     #[test]
