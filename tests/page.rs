@@ -70,12 +70,13 @@ fn numbers_of_a_recorded_stream_rise_without_a_reload_and_charts_draw() {
         for (let at = 0; at < data.length; at += 4) if (data[at] === r && data[at + 1] === g && data[at + 2] === b) return true; \
         return false; })()";
     browser.until("the line of what was received is drawn", drawn);
+    let told =
+        "!/–/.test(document.querySelector('.u-legend').innerText) && /B\\/s/.test(document.querySelector('.u-legend').innerText)";
+    browser.until("without a pointer the last values are told", told);
 
     browser.open("/#/storage");
     browser.click_text("Flush now");
     browser.until_text(".toast", "records are committed");
-    browser.open("/#/");
-    browser.open("/#/storage");
     browser.until_text(".tag", "by hand");
     browser.until("the level is told", "document.querySelector('[role=meter]').getAttribute('aria-valuemax') === '1000'");
     browser.assert_well_behaved();
@@ -126,6 +127,32 @@ fn an_endpoint_is_added_edited_paused_and_removed() {
     browser.run("document.querySelector('dialog [type=submit]').click()");
     browser.until_text("h2", "No endpoints yet");
     assert_eq!(ask(&mut recorder, "GET", "/api/v1/endpoints/%E6%9D%B1%E4%BA%AC").0, 404);
+    browser.assert_well_behaved();
+}
+
+#[test]
+fn what_was_tried_with_other_values_is_forgotten_and_an_edit_that_changes_nothing_tells_nothing() {
+    let setup = Setup::sqlite().endpoint("oslo", "http://127.0.0.1:9", "key");
+    let _recorder = start(&setup);
+    let browser = Browser::start(&setup.origin(), "en");
+    browser.open("/");
+    browser.until_text("#endpoints", "Offline");
+    browser.click_text("Add endpoint");
+    browser.type_into("[name=url]", "http://127.0.0.1:9");
+    browser.click_text("Try it");
+    browser.until_text("dialog .steps", "connection refused");
+    browser.type_into("[name=url]", "0");
+    browser.until("what was found of another address is gone", "document.querySelector('dialog .steps') === null");
+    browser.click_text("Cancel");
+    browser.open("/#/endpoint/oslo");
+    browser.until_text("h1", "oslo");
+    browser.click_text("Edit");
+    browser.until_text("dialog h2", "Edit oslo");
+    browser.click_text("Save");
+    browser.until("the dialog is closed", "document.querySelector('dialog') === null");
+    assert_eq!(browser.run("return document.querySelectorAll('.toast').length"), json!(0), "nothing was changed");
+    let focused = browser.run("return document.activeElement.textContent");
+    assert_eq!(focused, json!("Edit"), "the focus is back where it was");
     browser.assert_well_behaved();
 }
 
@@ -320,7 +347,7 @@ fn with_a_token_the_page_is_behind_a_login_and_can_be_left() {
     browser.until_text("#failed", "This is not the token.");
     browser.type_into("#token", TOKEN);
     browser.click("#enter");
-    browser.until_text("h2", "No endpoints yet");
+    browser.until_text("h1", "Storage");
     browser.until_text(".link", "Live");
     browser.assert_well_behaved();
     browser.click("#logout");
@@ -360,8 +387,16 @@ fn the_page_says_that_it_is_not_live_while_the_recorder_is_away_and_goes_on_by_i
     browser.until_text(".notice.warn", "What is shown is old");
     browser.until("it does not say that it is live", "document.querySelector('.link.live') === null");
     browser.until_text("#endpoints", "tokyo");
+    // What is asked for meanwhile is asked for again as soon as somebody is there, not when its time has come: in five minutes.
+    browser.click_text("7 d");
+    browser.until_text(".card .notice.bad", "The recorder does not answer; see whether it runs.");
+    browser.until("it is told for what is missing alone", "document.querySelectorAll('.notice.bad').length === 1");
     let _recorder = start(&setup);
     browser.until_text(".link", "Live");
+    browser.until(
+        "the charts are there",
+        "document.querySelector('.notice.bad') === null && document.querySelector('.chart canvas') !== null",
+    );
     browser.until("the notice is gone", "document.querySelector('.notice.warn') === null");
 }
 
@@ -422,6 +457,8 @@ fn five_hundred_endpoints_are_searched_and_sorted() {
     browser.open("/");
     browser.until_text(".counted", "500");
     browser.until_text(".attention", "494 more endpoints");
+    let named = "[...document.querySelectorAll('.attention bdi')].map((name) => name.textContent).join()";
+    browser.until("by number, not by text", &format!("{named} === 'm0,m1,m2,m3,m4,m5'"));
     let rows = "[...document.querySelectorAll('#endpoints tbody tr:not(.gap)')]";
     browser.click_text("Endpoint");
     browser.until(
@@ -559,6 +596,44 @@ fn what_the_recorder_says_in_its_own_words_is_said_in_chinese_on_the_chinese_pag
 }
 
 #[test]
+fn figures_are_told_in_units_that_people_count_in() {
+    let setup = Setup::sqlite();
+    let _recorder = start(&setup);
+    let browser = Browser::start(&setup.origin(), "en-GB");
+    browser.open("/");
+    browser.until_text("h2", "No endpoints yet");
+    let told = |call: &str| {
+        let text = of_module(&browser, "format.js", &format!("return module.{call}"));
+        text.as_str().unwrap().replace('\u{a0}', " ")
+    };
+    for (millis, text) in [
+        ("0.62", "0.62 ms"),
+        ("36", "36 ms"),
+        ("999", "999 ms"),
+        ("5999", "6 sec"),
+        ("1234", "1.23 sec"),
+        ("83000", "1 min 23 sec"),
+    ] {
+        assert_eq!(told(&format!("millis({millis})")).replace("secs", "sec").replace("mins", "min"), text);
+    }
+    for (seconds, text) in [
+        ("86400", "1 day"),
+        ("90 * 86400", "90 days"),
+        ("5 * 31557600", "5 yrs"),
+        ("365 * 86400", "1 yr"),
+        ("36 * 3600", "1 day 12 hrs"),
+        ("400 * 86400", "400 days"),
+    ] {
+        assert_eq!(told(&format!("period({seconds})")), text, "{seconds}");
+    }
+    // What nothing is known of is not zero.
+    let none = "return JSON.stringify(module.tunnelCharts('a', 'b', {}).props.charts[0]({ columns: { in: [null], out: [null], time: [1] } }, {}).note.props)";
+    let none = of_module(&browser, "traffic.js", none);
+    assert_eq!(none, json!(r#"{"received":"–","sent":"–"}"#));
+    browser.assert_well_behaved();
+}
+
+#[test]
 fn a_value_that_stands_alone_is_drawn_as_a_dot() {
     let setup = Setup::sqlite();
     let _recorder = start(&setup);
@@ -584,6 +659,22 @@ fn a_value_that_stands_alone_is_drawn_as_a_dot() {
 /// A desk's screen, a tablet's and a phone's.
 const SIZES: [(&str, u32, u32); 3] = [("desktop", 1_440, 900), ("tablet", 820, 1_180), ("phone", 390, 844)];
 
+/// Pairs of texts that lie over each other. What scrolls by itself is left out: what is scrolled away lies anywhere.
+const OVERLAPS: &str = "
+    const texts = [];
+    const walker = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+        const parent = node.parentElement;
+        if (!node.data.trim() || !parent.checkVisibility({ visibilityProperty: true })) continue;
+        if (parent.closest('.sr, .uplot, option, .tall, .events, .break, .clamp, h1, .row-link')) continue;
+        const range = document.createRange();
+        range.selectNodeContents(node);
+        for (const rect of range.getClientRects()) if (rect.width > 1) texts.push([node.data.trim().slice(0, 30), rect]);
+    }
+    const over = ([, a], [, b]) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4;
+    return texts.flatMap((one, at) => texts.slice(at + 1).filter((other) => over(one, other)).map((other) => [one[0], other[0]]));
+";
+
 /// Takes a picture at each size into `screenshots/`, which is not committed. Fails where the view is wider than the screen, has a
 /// text that is cut off in a button, or no room for names.
 fn assert_fits(browser: &Browser, what: &str) {
@@ -600,6 +691,9 @@ fn assert_fits(browser: &Browser, what: &str) {
         assert_eq!(browser.run(cut), json!([]), "{what} {size}");
         let narrow = "return [...document.querySelectorAll('th.main')].filter((one) => one.offsetWidth < 100).map((one) => one.offsetWidth)";
         assert_eq!(browser.run(narrow), json!([]), "{what} {size}: no room for names");
+        let hidden = "return [...document.querySelectorAll('.scroll')].filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.getAttribute('aria-label'))";
+        assert_eq!(browser.run(hidden), json!([]), "{what} {size}: a table of figures has columns that are not seen");
+        assert_eq!(browser.run(OVERLAPS), json!([]), "{what} {size}: texts lie over each other");
     }
 }
 

@@ -186,13 +186,17 @@ fn an_alert_that_nobody_was_told_is_shown_with_the_reason() {
 }
 
 #[test]
-fn without_a_channel_the_test_says_what_to_set() {
+fn without_a_channel_no_test_is_offered_and_the_page_says_what_to_set() {
     let setup = Setup::sqlite();
     let _recorder = setup.start_and_wait();
     let browser = Browser::start(&setup.origin(), "en");
     browser.open("/#/storage");
-    browser.click_text("Send a test");
-    browser.until_text(".toast.bad", "no channel is configured; set alerts.webhook_url");
+    let card = |name: &str| format!(".card[aria-label='{name}']");
+    browser.until_text(&card("Alerts"), "Nobody is told yet: set alerts.webhook_url");
+    let offered = browser.run(&format!("return document.querySelectorAll(\"{} button\").length", card("Alerts")));
+    assert_eq!(offered, json!(0));
+    browser.until_text(&card("Write transactions"), "none yet");
+    browser.assert_well_behaved();
 }
 
 #[test]
@@ -253,8 +257,15 @@ fn the_overview_counts_the_fleet_by_status_and_leads_to_the_tunnels_of_one() {
     browser.click_text("Pause");
     browser.until_text(".statuses", "2 Unknown");
     browser.until_text("#endpoint-tunnels", "Unknown");
+    let pool = "return [...document.querySelectorAll('#endpoint-tunnels tbody tr')].map((row) => row.innerText.includes('64'))";
+    assert_eq!(browser.run(pool), json!([false, false]), "nor how many connections wait in their pools");
     browser.click("#endpoint-tunnels tbody a");
     browser.until_text(".tile-note", "last told: Running");
+    let marked = "return [...document.querySelectorAll('.tile')].filter((one) => one.innerText.includes('last told')).length";
+    assert_eq!(browser.run(marked), json!(4), "status, ping, pool and connections");
+    browser.open("/#/tunnel/nobody/0a8d970c");
+    browser.until_text("#main", "There is no endpoint of this name.");
+    assert_eq!(browser.run("return document.querySelectorAll('.card').length"), json!(0));
     browser.assert_well_behaved();
 }
 

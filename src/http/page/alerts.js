@@ -31,9 +31,9 @@ function Channel({ channel }) {
 
 /** The card. */
 export function Alerts() {
-    const view = ({ channels }) => channels.length === 0
-        ? p({ class: "muted" }, t("no_channels"))
-        : ul({ class: "channels" }, channels.map((channel) => h(Channel, { key: channel.channel, channel })));
-    return h(Card, { title: t("alerts"), aside: button({ class: "button", onclick: test }, t("send_test")) },
-        h(Loaded, { of: "alerts", every: EVERY, load: (signal) => get("alerts", signal), view }));
+    const view = ({ channels }) => h(Card, { title: t("alerts"), aside: channels.length > 0 && button({ class: "button", onclick: test }, t("send_test")) },
+        channels.length === 0
+            ? p({ class: "muted" }, t("no_channels"))
+            : ul({ class: "channels" }, channels.map((channel) => h(Channel, { key: channel.channel, channel }))));
+    return h(Loaded, { of: "alerts", every: EVERY, load: (signal) => get("alerts", signal), view });
 }

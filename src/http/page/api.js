@@ -1,5 +1,5 @@
 // Requests to the recorder. What it refuses comes as a problem whose text says what to do.
-import { say } from "./i18n.js";
+import { say, t } from "./i18n.js";
 
 /** An answer that is not a success, with the recorder's own words. */
 export class Problem extends Error {
@@ -22,7 +22,8 @@ export async function api(method, path, body, signal) {
         });
     } catch (error) {
         if (error.name === "AbortError") throw error;
-        throw new Problem(0, String(error.message), null);
+        // What a browser says of it ("Failed to fetch") helps nobody.
+        throw new Problem(0, t("no_answer"), null);
     }
     if (response.status === 401) toLogin();
     if (response.status === 204) return null;
@@ -42,5 +43,5 @@ export function query(path, parameters) {
 
 /** The session has ended or there is none. */
 export function toLogin() {
-    location.assign("/login");
+    location.assign(`/login${location.hash}`);
 }

@@ -1,7 +1,7 @@
 // Charts over time, by uPlot. What is not known is a gap in the line, on a shaded ground; a tunnel that was silent while its master was
 // heard leaves a gap on plain ground.
 import { Component, createRef } from "./vendor/preact.mjs";
-import { clock, day, exact, month, UNKNOWN } from "./format.js";
+import { clock, date, day, month, UNKNOWN } from "./format.js";
 import { lang, t } from "./i18n.js";
 import { tags } from "./ui.js";
 
@@ -10,6 +10,8 @@ const { div, figcaption, figure, p, span } = tags;
 const HEIGHT = 190;
 /** Width of the axis with the values, in pixels: the same for all charts, so that their times stand below each other. */
 const AXIS_WIDTH = 74;
+/** Height of the axis with the times, in pixels: with and without a line for the date. */
+const [DATED_HEIGHT, TIMES_HEIGHT] = [46, 30];
 /** Steps of an axis whose values are shown without fraction: smaller ones would show the same number twice. */
 const WHOLE_STEPS = Array.from({ length: 16 }, (_, zeros) => [1, 2, 5].map((first) => first * 10 ** zeros)).flat();
 const DAY = 86_400;
@@ -35,11 +37,29 @@ function timeTexts(_, splits, __, ___, step) {
         const at = new Date(seconds * 1000);
         if (step >= 27 * DAY) return month(at);
         if (step >= DAY) return day(at);
-        const date = day(at);
-        const text = before !== null && date !== before ? `${clock(at)}\n${date}` : clock(at);
-        before = date;
+        const today = day(at);
+        const text = before !== null && today !== before ? `${clock(at)}\n${today}` : clock(at);
+        before = today;
         return text;
     });
+}
+
+const timesHeight = (_, texts) => (texts?.some((text) => text?.includes("\n")) ? DATED_HEIGHT : TIMES_HEIGHT);
+
+/** The time of a value, as exact as the chart. */
+function timeText(plot, seconds) {
+    if ((seconds ?? null) === null) return UNKNOWN;
+    const at = new Date(seconds * 1000);
+    const [first, second] = plot.data[0];
+    return second - first >= DAY ? date(at) : `${day(at)} ${clock(at)}`;
+}
+
+/** Without a pointer on it the legend has the last values that are known. */
+function tellLast(plot) {
+    if ((plot.cursor.idx ?? null) !== null) return;
+    const [times, ...columns] = plot.data;
+    const last = times.findLastIndex((_, at) => columns.some((column) => (column[at] ?? null) !== null));
+    plot.setLegend({ idx: last < 0 ? null : last }, false);
 }
 
 /**
@@ -160,11 +180,11 @@ export class Chart extends Component {
             legend: { live: true },
             scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), high > 0 ? high * 1.08 : 1] } },
             axes: [
-                { ...axis, values: timeTexts, space: 64 },
-                { ...axis, values: (_, splits) => splits.map(format), size: AXIS_WIDTH, space: 34, incrs: whole && WHOLE_STEPS },
+                { ...axis, values: timeTexts, size: timesHeight, space: 64 },
+                { ...axis, values: (_, splits) => splits.map(format), size: AXIS_WIDTH, space: 28, incrs: whole && WHOLE_STEPS },
             ].map((one) => Object.fromEntries(Object.entries(one).filter(([, value]) => value !== undefined))),
             series: [
-                { label: t("time"), value: (_, seconds) => (seconds === null ? UNKNOWN : exact(new Date(seconds * 1000))) },
+                { label: t("time"), value: timeText },
                 ...series.map((one) => ({
                     label: one.label,
                     stroke: of(one.colour),
@@ -175,7 +195,7 @@ export class Chart extends Component {
                 })),
             ],
             bands: bands.map((pair) => ({ series: pair, fill: faded(of(series[pair[0] - 1].colour), 0.18) })),
-            hooks: { drawClear: [(plot) => shadeGaps(plot, ground, this.props.heard)], draw: [(plot) => markNow(plot, this.props.series, colours)] },
+            hooks: { setCursor: [tellLast], setData: [tellLast], ready: [tellLast], drawClear: [(plot) => shadeGaps(plot, ground, this.props.heard)], draw: [(plot) => markNow(plot, this.props.series, colours)] },
         };
     }
 

@@ -21,8 +21,9 @@ class EndpointForm extends Component {
         this.state = { name, url, key: "", tls, pin: pin ?? "", ca: ca ?? "", logs: String(logs), probe: null, probing: false };
     }
 
+    /** What was tried was tried with other values. */
     set(name) {
-        return (event) => this.setState({ [name]: event.target.value });
+        return (event) => this.setState({ [name]: event.target.value, probe: null, probing: false });
     }
 
     /** What an edit changes, or the whole of a new endpoint. */
@@ -45,6 +46,8 @@ class EndpointForm extends Component {
     async submit() {
         const { endpoint } = this.props;
         const body = this.body();
+        // Nothing to do, and nothing to tell.
+        if (endpoint && Object.keys(body).length === 0) return;
         if (endpoint) await api("PATCH", at(endpoint.name), body);
         else await api("POST", "endpoints", body);
         toast(t(endpoint ? "endpoint_changed" : "endpoint_added", { name: endpoint?.name ?? body.name }));
@@ -52,17 +55,15 @@ class EndpointForm extends Component {
 
     async probe() {
         const { url, key, tls, pin, ca } = this.state;
-        this.setState({ probing: true, probe: null });
+        const tried = {};
+        this.setState({ probing: tried, probe: null });
         const body = { url: url.trim(), tls };
         if (key !== "") body.api_key = key;
         if (tls === "pin" && pin.trim() !== "") body.pin = pin.trim();
         if (tls === "verify" && ca.trim() !== "") body.ca = ca.trim();
-        try {
-            this.setState({ probe: await api("POST", "probe", body) });
-        } catch (problem) {
-            this.setState({ probe: problem });
-        }
-        this.setState({ probing: false });
+        const probe = await api("POST", "probe", body).catch((problem) => problem);
+        // Unless a value was changed meanwhile.
+        if (this.state.probing === tried) this.setState({ probe, probing: false });
     }
 
     render({ endpoint, close }, { name, url, key, tls, pin, ca, logs, probe, probing }) {
@@ -81,7 +82,7 @@ class EndpointForm extends Component {
                 field(t("store_logs"), null, select({ name: "log_events", value: logs, onchange: this.set("logs") },
                     choices([["null", t("as_configured")], ["true", t("yes")], ["false", t("no")]])))),
             !endpoint && div({ class: "probe-place" },
-                button({ type: "button", class: "button", disabled: probing || url.trim() === "", onclick: () => this.probe() }, t(probing ? "probing" : "try_it")),
+                button({ type: "button", class: "button", disabled: Boolean(probing) || url.trim() === "", onclick: () => this.probe() }, t(probing ? "probing" : "try_it")),
                 probe && h(Probed, { probe })));
     }
 }

@@ -5,6 +5,7 @@ import { editEndpoint, pauseEndpoint, probeEndpoint, removeEndpoint, trustEndpoi
 import { count, duration, plain, rate } from "./format.js";
 import { say, t, word } from "./i18n.js";
 import { fleet } from "./overview.js";
+import { present } from "./state.js";
 import { endpointChart, Moved, SUMS_EVERY } from "./traffic.js";
 import { TunnelTable } from "./tunnels.js";
 import { Card, Flow, Heading, Loaded, mood, Name, Notice, Since, Status, Statuses, tags, Tile, When, Wide } from "./ui.js";
@@ -60,12 +61,12 @@ export function Endpoint({ state, name }) {
         endpoint.tls === "pin" && act(t("trust"), trustEndpoint),
         act(t("remove"), removeEndpoint, "danger"),
     ];
-    const live = { rate_in: endpoint.rate_in, rate_out: endpoint.rate_out };
+    const live = { rate_in: present(endpoint, "rate_in"), rate_out: present(endpoint, "rate_out") };
     const view = (traffic) => [
         endpoint.reason && h(Notice, { key: "reason", kind: mood(endpoint.status, endpoint.paused) === "bad" ? "bad" : "info" }, plain(say(endpoint.reason))),
         div({ key: "tiles", class: "tiles" },
             h(Tile, { label: t("status"), note: [t("for"), " ", h(Since, { time: endpoint.since })] }, h(Status, endpoint)),
-            h(Tile, { label: t("traffic_now") }, h(Flow, { received: rate(endpoint.rate_in), sent: rate(endpoint.rate_out) })),
+            h(Tile, { label: t("traffic_now") }, h(Flow, { received: rate(live.rate_in), sent: rate(live.rate_out) })),
             h(Tile, { label: t("tunnels"), note: h(Statuses, { counts: Object.entries(fleet([endpoint]).tunnels) }) }, count(endpoint.tunnels)),
             h(Tile, { label: t("version") }, h(Name, { text: endpoint.version })),
             h(Moved, { row: traffic.endpoint, periods: traffic.periods })),

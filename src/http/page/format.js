@@ -54,7 +54,8 @@ export function rate(value) {
 /** Milliseconds. */
 export function millis(value) {
     if (value === null || value === undefined) return UNKNOWN;
-    return value >= 10_000 ? duration(value / 1000) : `${three(value)}\u00a0ms`;
+    if (value < 1_000) return `${three(value)}\u00a0ms`;
+    return value < 60_000 ? unit(Number((value / 1_000).toPrecision(3)), "second") : duration(value / 1_000);
 }
 
 /** Percent, from a number of percent. */
@@ -62,6 +63,10 @@ export function percent(value) {
     return value === null || value === undefined ? UNKNOWN : `${three(value)}\u00a0%`;
 }
 
+/** A year as configurations count it, in seconds. */
+const YEAR = 365.25 * 86_400;
+/** Beyond a hundred days, in seconds, nobody counts the hours that are left over. */
+const HOURS_COUNT_UNTIL = 100 * 86_400;
 const SPANS = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]];
 
 /** Seconds, in the two largest units that it has, or in the largest alone: 1 h 5 min. */
@@ -81,6 +86,12 @@ export function duration(seconds, units = 2) {
 
 const unit = (value, name) => formatter(Intl.NumberFormat, { style: "unit", unit: name, unitDisplay: "short" }).format(value);
 
+/** How long something is kept: in whole years where it is years. */
+export function period(seconds) {
+    const years = Math.round(seconds / YEAR);
+    return years > 0 && Math.abs(seconds - years * YEAR) < 86_400 ? unit(years, "year") : duration(seconds, seconds < HOURS_COUNT_UNTIL ? 2 : 1);
+}
+
 /** How long ago: "3 min. ago". */
 export function ago(time, now = Date.now()) {
     const seconds = Math.round((time - now) / 1000);
@@ -99,6 +110,11 @@ export function exact(time) {
     return formatter(Intl.DateTimeFormat, {
         year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
     }).format(time);
+}
+
+/** The date. */
+export function date(time) {
+    return formatter(Intl.DateTimeFormat, { dateStyle: "medium" }).format(time);
 }
 
 /** Time of the day. */

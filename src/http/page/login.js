@@ -20,6 +20,8 @@
         root.lang = "zh-Hans";
         for (const [id, text] of Object.entries(ZH)) document.getElementById(id).textContent = text;
     }
+    // A view that was asked for is opened after the login: a browser keeps this part of an address over redirects.
+    document.querySelector("form").action = `/login${location.hash}`;
     const theme = kept("theme");
     if (theme === "light" || theme === "dark") root.dataset.theme = theme;
     const asked = new URLSearchParams(location.search);

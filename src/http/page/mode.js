@@ -4,7 +4,7 @@ import { api, get } from "./api.js";
 import { Facts } from "./endpoint.js";
 import { bytes, count, decimal, duration, millis } from "./format.js";
 import { say, t, word } from "./i18n.js";
-import { Card, Dialog, Loaded, Notice, showDialog, Since, tags, toast, Wide } from "./ui.js";
+import { Card, Dialog, Loaded, Notice, showDialog, tags, toast, When, Wide } from "./ui.js";
 
 const { button, code, div, input, label, li, p, span, table, tbody, td, th, thead, tr, ul } = tags;
 
@@ -47,7 +47,7 @@ class SettingDialog extends Component {
         return h(Dialog, { title: name, action: t("save"), close, submit: () => this.submit() },
             p(null, t(`setting.${name}`)),
             label({ class: "field" }, span({ class: "field-title" }, t("value")),
-                input({ name: "value", value, autofocus: true, autocomplete: "off", spellcheck: false, oninput: (event) => this.setState({ value: event.target.value }) }),
+                input({ name: "value", value, required: !setting.kept, autofocus: true, autocomplete: "off", spellcheck: false, oninput: (event) => this.setState({ value: event.target.value }) }),
                 span({ class: "hint" }, hint)));
     }
 }
@@ -57,24 +57,28 @@ function Settings({ settings, reload }) {
     return h(Wide, { label: t("setting") }, table({ class: "plain", id: "settings" },
         thead(null, tr(null, th(null, t("setting")), th(null, t("value")), th(null, span({ class: "sr" }, t("edit"))))),
         tbody(null, Object.entries(settings).map(([name, setting]) => tr({ key: name },
-            td({ title: word("setting", name) }, code(null, name)),
+            td({ class: "explained" }, code(null, name), div({ class: "hint" }, t(`setting.${name}`))),
             td(null, setting.value, setting.kept && [" ", span({ class: "tag" }, t("set_here"))]),
             td({ class: "number" }, button({ class: "bare quiet", "aria-label": `${t("edit")} ${name}`, onclick: () => showDialog(SettingDialog, { name, setting, done: reload }) }, t("edit"))))))));
 }
 
+/** What a mode cost, by the name of the text. */
+const COSTS = {
+    in_force: ({ seconds }) => duration(seconds),
+    events: ({ events }) => count(events),
+    transactions_per_1000: (cost) => decimal(cost.transactions_per_1000_events),
+    database_time_per_1000: (cost) => millis(cost.database_ms_per_1000_events),
+    bytes_written: (cost) => bytes(cost.bytes_written),
+    latency: (cost) => millis(cost.latency_mean_ms),
+};
+
+/** What the modes that were in force cost, side by side. */
 function Costs({ modes }) {
     if (modes.length === 0) return null;
-    const head = (text) => th({ class: "number" }, text);
-    return h(Wide, { label: t("mode") }, table({ class: "plain" },
-        thead(null, tr(null, th(null, t("mode")), head(t("in_force")), head(t("events")), head(t("transactions_per_1000")), head(t("database_time_per_1000")), head(t("bytes_written")), head(t("latency")))),
-        tbody(null, modes.map((cost) => tr({ key: cost.mode },
-            td(null, word("mode", cost.mode)),
-            td({ class: "number" }, duration(cost.seconds)),
-            td({ class: "number" }, count(cost.events)),
-            td({ class: "number" }, decimal(cost.transactions_per_1000_events)),
-            td({ class: "number" }, millis(cost.database_ms_per_1000_events)),
-            td({ class: "number" }, bytes(cost.bytes_written)),
-            td({ class: "number" }, millis(cost.latency_mean_ms)))))));
+    return h(Wide, { label: t("mode") }, table({ class: "plain", id: "costs" },
+        thead(null, tr(null, th(null, t("mode")), modes.map(({ mode }) => th({ key: mode, class: "number" }, word("mode", mode))))),
+        tbody(null, Object.entries(COSTS).map(([name, of]) => tr({ key: name },
+            th({ scope: "row" }, t(`cost.${name}`)), modes.map((cost) => td({ key: cost.mode, class: "number" }, of(cost))))))));
 }
 
 function Report({ report, reload }) {
@@ -87,7 +91,7 @@ function Report({ report, reload }) {
         notKept && h(Notice, { kind: "warn" }, say(notKept)),
         h(Facts, {
             facts: [
-                [t("in_force"), since && h(Since, { time: since })],
+                [t("in_force_since"), since && h(When, { time: since })],
                 [t("compared"), comparison && t("compared_rows", { identical: count(comparison.identical), differ: count(differ) })],
                 [t("safe_to_switch"), mode === "batched" ? null : verdict.safe ? t("yes") : verdict.reasons.map(say).join("; ")],
             ],

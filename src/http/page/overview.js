@@ -6,7 +6,7 @@ import { addEndpoint } from "./dialogs.js";
 import { count, duration, percent, plain, rate, sum } from "./format.js";
 import { say, t, word } from "./i18n.js";
 import { natural, Table } from "./table.js";
-import { isHeard } from "./state.js";
+import { isHeard, present } from "./state.js";
 import { tunnelHref, tunnelsHref } from "./tunnels.js";
 import { Card, Flow, Heading, Icon, Loaded, mood, Name, Since, Status, Statuses, tags, Tile } from "./ui.js";
 
@@ -42,7 +42,8 @@ export function attention({ stats, endpoints, alerts }) {
     if (!stats) return items;
     const { optimized_storage: storage, database, dropped } = stats;
     if (!database.ok && database.error) add("bad", t("database_failing"), say(database.error), "#/storage");
-    const ailing = [...endpoints.values()].filter((endpoint) => !endpoint.paused && mood(endpoint.status) === "bad");
+    const ailing = [...endpoints.values()].filter((endpoint) => !endpoint.paused && mood(endpoint.status) === "bad")
+        .sort((one, other) => (natural(one.name) < natural(other.name) ? -1 : 1));
     for (const { name, status, reason } of ailing.slice(0, NAMED_MAX)) {
         add("bad", h(Name, { text: name }), say(reason) || word("status", status), endpointHref(name));
     }
@@ -103,12 +104,15 @@ function Tiles({ state, traffic }) {
         h(Tile, { label: t("tunnels"), note: h(Statuses, { counts: Object.entries(tunnels).map(([status, number]) => [status, number, tunnelsHref(status)]) }) },
             a({ href: "#/tunnels" }, count(sum(Object.values(tunnels))))),
         h(Tile, { label: t("traffic_now") }, h(Flow, {
-            received: rate(sum(endpoints.map((endpoint) => endpoint.rate_in))), sent: rate(sum(endpoints.map((endpoint) => endpoint.rate_out))),
+            received: rate(sum(endpoints.map(rateIn))), sent: rate(sum(endpoints.map(rateOut))),
         })),
         h(Tile, { label: t("buffer"), href: "#/storage", note: left !== null && t("flush_in", { time: duration(left, 1) }) },
             count(storage.buffer_size), span({ class: "of" }, ` / ${count(storage.max_buffer_size)}`)),
         h(Moved, { row: traffic?.fleet, periods: traffic?.periods }));
 }
+
+const rateIn = (row) => present(row, "rate_in");
+const rateOut = (row) => present(row, "rate_out");
 
 const SEVERITY = { bad: 0, busy: 1, good: 2, off: 3 };
 
@@ -125,9 +129,9 @@ function columns(moved) {
         },
         { id: "since", title: t("since"), class: "wider", sort: (row) => row.since, descending: true, cell: (row) => h(Since, { time: row.since, units: 1 }) },
         { id: "tunnels", title: t("tunnels"), class: "number narrow", sort: (row) => row.tunnels, descending: true, cell: (row) => count(row.tunnels) },
-        { id: "now", title: t("now_head"), class: "number phone", sort: (row) => sum([row.rate_in, row.rate_out]), descending: true, cell: (row) => h(Flow, { received: rate(row.rate_in), sent: rate(row.rate_out) }) },
-        { id: "in", title: `↓ ${t("now_short")}`, class: "number narrow", sort: (row) => row.rate_in, descending: true, cell: (row) => rate(row.rate_in) },
-        { id: "out", title: `↑ ${t("now_short")}`, class: "number narrow", sort: (row) => row.rate_out, descending: true, cell: (row) => rate(row.rate_out) },
+        { id: "now", title: t("now_head"), class: "number phone", sort: (row) => sum([rateIn(row), rateOut(row)]), descending: true, cell: (row) => h(Flow, { received: rate(rateIn(row)), sent: rate(rateOut(row)) }) },
+        { id: "in", title: `↓ ${t("now_short")}`, class: "number narrow", sort: rateIn, descending: true, cell: (row) => rate(rateIn(row)) },
+        { id: "out", title: `↑ ${t("now_short")}`, class: "number narrow", sort: rateOut, descending: true, cell: (row) => rate(rateOut(row)) },
         ...periodColumns((row) => moved.get(row.name)),
         { id: "version", title: t("version"), class: "wider", sort: (row) => row.version && natural(row.version), cell: (row) => h(Name, { text: row.version }) },
     ];
@@ -163,7 +167,7 @@ export function Overview({ state }) {
             view: (traffic) => [
                 h(Tiles, { state, traffic }),
                 h(Attention, { state }),
-                fleetChart({ rate_in: sum(rows.map((row) => row.rate_in)), rate_out: sum(rows.map((row) => row.rate_out)) }),
+                fleetChart({ rate_in: sum(rows.map(rateIn)), rate_out: sum(rows.map(rateOut)) }),
                 h(Card, { title: t("endpoints") },
                     h(Table, {
                         id: "endpoints", label: t("endpoints"), rows, rowKey: (row) => row.name, columns: columns(traffic?.moved ?? new Map()), order: "status",

@@ -54,6 +54,9 @@ export const isHeard = (endpoint) => endpoint !== undefined && !endpoint.paused 
 /** The status of a tunnel now: what its master told last, or `unknown` while the master is away. */
 export const standing = (tunnel) => (isHeard(state.endpoints.get(tunnel.endpoint)) ? tunnel.status || "unknown" : "unknown");
 
+/** What an endpoint or a tunnel tells of this second: nothing while the master is away, whatever was told last. */
+export const present = (row, name) => (isHeard(row.endpoint === undefined ? row : state.endpoints.get(row.endpoint)) ? row[name] : null);
+
 /** The key of a tunnel in `state.tunnels`. */
 export const tunnelKey = (endpoint, id) => `${endpoint}/${id}`;
 

@@ -4,7 +4,7 @@ import { api, get } from "./api.js";
 import { Facts } from "./endpoint.js";
 import { Alerts } from "./alerts.js";
 import { attempt } from "./dialogs.js";
-import { bytes, clock, count, duration, exact, millis } from "./format.js";
+import { bytes, clock, count, decimal, duration, exact, millis, period, sum } from "./format.js";
 import { say, t, word } from "./i18n.js";
 import { Mode } from "./mode.js";
 import { Card, Heading, Loaded, Notice, Since, tags, toast, When, Wide } from "./ui.js";
@@ -14,8 +14,6 @@ const { button, div, p, path, span, svg, table, tbody, td, th, thead, tr } = tag
 const FLUSHES_EVERY = 10_000;
 const SIZES_EVERY = 60_000;
 const FLUSHES_SHOWN = 50;
-/** Beyond a hundred days, in seconds, nobody counts the hours that are left over. */
-const HOURS_COUNT_UNTIL = 100 * 86_400;
 
 const flushNow = () => attempt(async () => {
     const { committed } = await api("POST", "flush");
@@ -41,14 +39,14 @@ function Tank({ size, most, usage }) {
 /** Write transactions beside what one per event would have been. */
 function Saved({ sizes }) {
     const { write_transactions: ours, per_event_transactions: each } = sizes;
-    if (!each) return null;
+    if (!each) return p({ class: "muted nothing" }, t("none_yet"));
     const share = Math.min(100, (ours / each) * 100);
     const bar = (name, label, value, width) => div({ class: "bar-row" }, span({ class: "bar-label" }, label),
         div({ class: "bar-track" }, div({ class: `bar ${name}`, style: { width: `${Math.max(0.5, width)}%` } })), span({ class: "bar-value" }, count(value)));
     return div({ class: "bars" },
         bar("ours", t("batched_writes"), ours, share),
         bar("theirs", t("one_per_event"), each, 100),
-        p({ class: "muted" }, t("writes_saved", { times: count(Math.round(each / Math.max(1, ours))) })));
+        p({ class: "muted" }, t("writes_saved", { times: decimal(each / Math.max(1, ours)) })));
 }
 
 /** Seconds that grow by themselves, since the stats were sent. */
@@ -65,7 +63,7 @@ function Buffer({ state }) {
             h(Facts, {
                 facts: [
                     [t("next_boundary"), boundary && span({ title: exact(boundary) }, `${clock(boundary)} · ${t("in_time", { time: duration((boundary - Date.now()) / 1000) })}`)],
-                    [t("last_flush"), storage.last_flush_time ?? t("none_yet")],
+                    [t("last_flush"), storage.last_flush_time === null ? t("none_yet") : t("in_storage_zone", { time: storage.last_flush_time })],
                     [t("oldest_event"), waits && t("waits_since", { time: waits })],
                     [t("size"), bytes(storage.buffer_bytes)],
                     [t("batches_waiting"), count(storage.waiting_batches)],
@@ -95,8 +93,7 @@ function FlushTable({ flushes }) {
 function Sizes({ sizes, stats }) {
     const largest = Math.max(1, ...sizes.tables.map((one) => one.bytes ?? 0));
     const byUse = [...sizes.tables].sort((one, other) => (other.bytes ?? 0) - (one.bytes ?? 0));
-    const kept = (seconds) => duration(seconds, seconds < HOURS_COUNT_UNTIL ? 2 : 1);
-    const retention = (seconds) => (seconds === null || seconds === undefined ? t("kept") : seconds === 0 ? t("for_ever") : kept(seconds));
+    const retention = (seconds) => (seconds === null || seconds === undefined ? t("kept") : seconds === 0 ? t("for_ever") : period(seconds));
     return [
         h(Facts, {
             key: "facts",
@@ -113,7 +110,7 @@ function Sizes({ sizes, stats }) {
                 td(null, one.name),
                 td({ class: "number" }, bytes(one.bytes)),
                 td({ class: "number narrow" }, count(one.rows)),
-                td({ class: "narrow" }, h(Since, { time: one.oldest })),
+                td({ class: "narrow" }, h(Since, { time: one.oldest, units: 1 })),
                 td(null, retention(one.retention_s)),
                 td({ class: "wide spark", "aria-hidden": "true" }, div({ style: { width: `${((one.bytes ?? 0) / largest) * 100}%` } }))))))),
     ];
@@ -142,7 +139,8 @@ export function Storage({ state }) {
         h(Buffer, { key: "buffer", state }),
         h(Mode, { key: "mode" }),
         h(Card, { key: "flushes", title: t("last_flushes") }, h(Loaded, {
-            of: "flushes", every: FLUSHES_EVERY, load: (signal) => get(`flushes?limit=${FLUSHES_SHOWN}`, signal), view: FlushTable,
+            // As soon as another one is told of.
+            of: sum(Object.values(stats.optimized_storage.flushes)), every: FLUSHES_EVERY, load: (signal) => get(`flushes?limit=${FLUSHES_SHOWN}`, signal), view: FlushTable,
         })),
         h(Loaded, {
             key: "sizes", optional: true, of: "storage", every: SIZES_EVERY, load: (signal) => get("storage", signal),

@@ -2,7 +2,7 @@
 import { Component, h } from "./vendor/preact.mjs";
 import { get, query } from "./api.js";
 import { Chart } from "./chart.js";
-import { bytes, count, day, exact, millis, rate } from "./format.js";
+import { bytes, count, day, exact, millis, rate, sum } from "./format.js";
 import { t } from "./i18n.js";
 import { touch } from "./state.js";
 import { Card, Flow, Loaded, save, tags } from "./ui.js";
@@ -43,7 +43,7 @@ export function Moved({ row, periods }) {
     const lasts = ({ from, to }) => `${exact(new Date(from))} – ${exact(new Date(to))}`;
     return div({ class: "tile moved" }, div({ class: "tile-label" }, t("traffic")),
         dl({ class: "periods" }, PERIODS.map((one) => div({ key: one },
-            dt({ title: periods && lasts(periods[one]) }, t(`period.${one}`), one === "cycle" && periods && span({ class: "muted" }, ` ${t("from_day", { day: day(new Date(periods.cycle.from)) })}`)),
+            dt({ title: periods && lasts(periods[one]) }, t(`period.${one}`), one === "cycle" && periods && [" ", span({ class: "muted" }, t("from_day", { day: day(new Date(periods.cycle.from)) }))]),
             dd(null, h(Flow, { received: bytes(row?.[one].in), sent: bytes(row?.[one].out) }))))));
 }
 
@@ -84,8 +84,7 @@ const open = ({ columns }, now) => ({
 });
 
 function total({ in: received, out: sent }) {
-    const sum = (values) => values.reduce((all, value) => all + (value ?? 0), 0);
-    return `↓ ${bytes(sum(received))}  ↑ ${bytes(sum(sent))}`;
+    return h(Flow, { received: bytes(sum(received)), sent: bytes(sum(sent)) });
 }
 
 /** The steps of a history as lines of a file; what is not known is empty, or null. */

@@ -124,20 +124,24 @@ export function Tunnel({ state, endpoint, id }) {
     const tunnel = state.tunnels.get(`${endpoint}/${id}`);
     const above = [a({ href: "#/" }, t("overview")), " / ", a({ href: endpointHref(endpoint) }, h(Name, { text: endpoint }))];
     const title = h(Name, { text: tunnel?.alias || id });
+    // Of an endpoint that is not there nothing can be asked.
+    if (!state.endpoints.has(endpoint)) return [h(Heading, { key: "head", above }, title), p({ key: "none", class: "muted" }, t(state.loaded ? "no_such_endpoint" : "loading"))];
     const scope = { tunnel: `${endpoint}/${id}` };
     const now = tunnel && standing(tunnel);
     const { rate_in, rate_out, ping, pool, tcps, udps } = tunnel ?? {};
-    const live = isHeard(state.endpoints.get(endpoint)) && tunnel ? { rate_in, rate_out, ping, pool, tcps, udps } : {};
+    const heard = isHeard(state.endpoints.get(endpoint));
+    const live = heard && tunnel ? { rate_in, rate_out, ping, pool, tcps, udps } : {};
+    const last = !heard && t("told_last_short");
     return [
         h(Heading, { key: "head", above }, title),
         tunnel ? h(Loaded, {
             key: "tiles", of: scope.tunnel, every: SUMS_EVERY, optional: true, load: sums(endpoint, id),
             view: (traffic) => div({ class: "tiles" },
                 h(Tile, { label: t("status"), note: [word("type", tunnel.type), now !== tunnel.status && ` · ${t("told_last", { status: word("status", tunnel.status) })}`] }, h(Status, { status: now })),
-                h(Tile, { label: t("traffic_now") }, h(Flow, { received: rate(tunnel.rate_in), sent: rate(tunnel.rate_out) })),
-                h(Tile, { label: t("ping") }, millis(tunnel.ping)),
-                h(Tile, { label: t("pool") }, count(tunnel.pool)),
-                h(Tile, { label: t("connections"), note: `TCP ${count(tunnel.tcps)} · UDP ${count(tunnel.udps)}` }, count(connections(tunnel))),
+                h(Tile, { label: t("traffic_now") }, h(Flow, { received: rate(live.rate_in), sent: rate(live.rate_out) })),
+                h(Tile, { label: t("ping"), note: last }, millis(tunnel.ping)),
+                h(Tile, { label: t("pool"), note: last }, count(tunnel.pool)),
+                h(Tile, { label: t("connections"), note: [`TCP ${count(tunnel.tcps)} · UDP ${count(tunnel.udps)}`, last && ` · ${last}`] }, count(connections(tunnel))),
                 h(Tile, { label: t("traffic_total") }, h(Flow, { received: bytes(received(tunnel)), sent: bytes(sent(tunnel)) })),
                 h(Moved, { row: traffic?.row, periods: traffic?.periods })),
         }) : p({ key: "none", class: "muted" }, t(state.loaded ? "no_such_tunnel" : "loading")),

@@ -2,7 +2,7 @@
 import { Component, h } from "./vendor/preact.mjs";
 import { bytes, count, millis, rate, sum } from "./format.js";
 import { t, word } from "./i18n.js";
-import { standing } from "./state.js";
+import { present, standing } from "./state.js";
 import { natural, Table } from "./table.js";
 import { chosenPeriod, PeriodChoice, periodColumns } from "./traffic.js";
 import { Flow, Heading, mood, Name, Status, tags } from "./ui.js";
@@ -28,6 +28,7 @@ function columns(withEndpoint, moved) {
     const number = (id, title, value, format, hidden = "") => ({
         id, title, class: `number ${hidden}`, descending: true, sort: value, cell: (row) => format(value(row)),
     });
+    const now = (name) => (row) => present(row, name);
     return [
         {
             id: "name", title: t("tunnel"), class: "main", sort: (row) => natural(row.alias || row.instance_id),
@@ -36,15 +37,15 @@ function columns(withEndpoint, moved) {
         },
         { id: "status", title: t("status"), class: "status-cell narrow", sort: (row) => SEVERITY[mood(standing(row))], cell: (row) => h(Status, { status: standing(row) }) },
         {
-            id: "now", title: t("now_head"), class: "number phone", descending: true, sort: (row) => sum([row.rate_in, row.rate_out]),
-            cell: (row) => h(Flow, { received: rate(row.rate_in), sent: rate(row.rate_out) }),
+            id: "now", title: t("now_head"), class: "number phone", descending: true, sort: (row) => sum([now("rate_in")(row), now("rate_out")(row)]),
+            cell: (row) => h(Flow, { received: rate(now("rate_in")(row)), sent: rate(now("rate_out")(row)) }),
         },
-        number("in", `↓ ${t("now_short")}`, (row) => row.rate_in, rate, "narrow"),
-        number("out", `↑ ${t("now_short")}`, (row) => row.rate_out, rate, "narrow"),
-        number("ping", t("ping"), (row) => row.ping, millis, "narrow"),
+        number("in", `↓ ${t("now_short")}`, now("rate_in"), rate, "narrow"),
+        number("out", `↑ ${t("now_short")}`, now("rate_out"), rate, "narrow"),
+        number("ping", t("ping"), now("ping"), millis, "narrow"),
         // Beside the traffic of a period they need more room than beside none.
-        number("pool", t("pool"), (row) => row.pool, count, moved ? "wider" : "wide"),
-        number("connections", t("connections"), connections, count, moved ? "wider" : "wide"),
+        number("pool", t("pool"), now("pool"), count, moved ? "wider" : "wide"),
+        number("connections", t("connections"), (row) => connections({ tcps: now("tcps")(row), udps: now("udps")(row) }), count, moved ? "wider" : "wide"),
         // One or the other: with both there is no room for names.
         ...(moved ? periodColumns((row) => moved.get(row.instance_id)) : [
             number("received", `↓ ${t("total")}`, received, bytes, "wider"),

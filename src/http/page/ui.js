@@ -2,7 +2,7 @@
 import { Component, createRef, h } from "./vendor/preact.mjs";
 import { ago, count, duration, exact, plain, UNKNOWN } from "./format.js";
 import { t, word } from "./i18n.js";
-import { touch } from "./state.js";
+import { state, subscribe, touch } from "./state.js";
 
 /** `const { div } = tags; div({ class: "x" }, "text")`. */
 export const tags = new Proxy({}, { get: (_, name) => (props, ...children) => h(name, props, ...children) });
@@ -95,7 +95,7 @@ export function Notice({ kind = "bad", children }) {
 const ICONS = {
     sun: "M12 4V2m0 20v-2m8-8h2M2 12h2m13.7-5.7 1.4-1.4M4.9 19.1l1.4-1.4m11.4 0 1.4 1.4M4.9 4.9l1.4 1.4M16 12a4 4 0 1 1-8 0 4 4 0 0 1 8 0Z",
     moon: "M20 14.5A8.5 8.5 0 1 1 9.5 4a7 7 0 0 0 10.5 10.5Z",
-    auto: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18Zm0 0v18m0-14h6m-6 4h9m-9 4h8",
+    auto: "M4 5h16v11H4ZM9 20h6m-3-4v4",
     plus: "M12 5v14M5 12h14",
     close: "M6 6l12 12M18 6 6 18",
     leave: "M14 4h5v16h-5M10 8l-4 4 4 4m-4-4h10",
@@ -212,6 +212,8 @@ export class Loaded extends Component {
 
     componentDidMount() {
         this.load();
+        // Whoever could not be reached is asked again as soon as he is there.
+        this.end = subscribe(() => this.state.away && !this.state.busy && state.link === "live" && this.load());
     }
 
     componentDidUpdate(before) {
@@ -219,6 +221,7 @@ export class Loaded extends Component {
     }
 
     componentWillUnmount() {
+        this.end();
         this.abort?.abort();
         clearTimeout(this.timer);
     }
@@ -230,19 +233,21 @@ export class Loaded extends Component {
         this.setState({ busy: true });
         try {
             const data = await this.props.load(abort.signal);
-            if (this.abort === abort) this.setState({ data, error: null, shown: this.props.of });
+            if (this.abort === abort) this.setState({ data, error: null, away: false, shown: this.props.of });
         } catch (problem) {
             if (problem.name === "AbortError" || this.abort !== abort) return;
-            this.setState({ error: problem.message });
+            this.setState({ error: problem.message, away: problem.status === 0 });
         }
         this.setState({ busy: false });
         if (this.props.every) this.timer = setTimeout(() => this.load(), this.props.every);
     }
 
-    render({ view, optional, of }, { data, error, busy, shown }) {
+    render({ view, optional, of }, { data, error, away, busy, shown }) {
         const old = shown !== of;
+        // That the recorder is away is told at the top; here where something is missing for it.
+        const told = error && (!away || (data === null ? !optional : old));
         return [
-            error && h(Notice, { key: "error" }, error),
+            told && h(Notice, { key: "error" }, error),
             data !== null || optional
                 ? div({ key: "data", class: busy && old ? "busy" : "" }, view(data))
                 : !error && p({ key: "wait", class: "muted" }, t("loading")),
