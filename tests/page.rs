@@ -590,6 +590,10 @@ fn what_the_recorder_says_in_its_own_words_is_said_in_chinese_on_the_chinese_pag
         json!("事件流无消息，主控也没有响应：无法连接：Bad (os error 9)；请检查地址和防火墙"),
         "the words of others stay as they are"
     );
+    assert_eq!(
+        said("sqlite:t.db: database is locked; another process writes to it; it is tried again"),
+        json!("sqlite:t.db: database is locked；另一个进程正在写入；将会重试")
+    );
     assert_eq!(said("disk I/O error; or so"), json!("disk I/O error; or so"));
     browser.choose("en", "light");
     assert_eq!(said("connection refused"), json!("connection refused"));

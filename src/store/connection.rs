@@ -334,6 +334,12 @@ const POSTGRES_AROUND: [&str; 16] = [
     "database system is",
 ];
 
+/// What is advised, for whoever translates it.
+#[cfg(test)]
+pub(crate) fn advices() -> impl Iterator<Item = &'static str> {
+    POSTGRES_FATAL.iter().chain(&SQLITE_AROUND).map(|(_, advice)| *advice)
+}
+
 /// The error of a connection that was not made.
 pub(super) fn connect_error(url: &DatabaseUrl, error: &ConnectionError) -> StoreError {
     let text = url.scrub(&error.to_string());

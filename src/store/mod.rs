@@ -63,6 +63,8 @@ pub use alerts::AlertChanges;
 pub use backup::{BackupError, Copied, Lineage, Restored, back_up, beside, restore};
 pub use check::{DatabaseReport, check_database};
 pub use check_history::HistoryReport;
+#[cfg(test)]
+pub(crate) use connection::advices as database_advices;
 pub(crate) use connection::sqlite_uri;
 pub use connection::{DatabaseUrl, postgres_parts};
 use diesel_store::Writing;
@@ -452,7 +454,9 @@ pub struct StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        if self.in_doubt { f.write_str(" (whether the transaction was committed is not known)") } else { Ok(()) }
+        if self.in_doubt {
+            return write!(f, "{} (whether the transaction was committed is not known)", self.message);
+        }
+        f.write_str(&self.message)
     }
 }
