@@ -22,7 +22,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30 * 60);
 /// From the start to the first sweep.
 const SWEEP_FIRST: Duration = Duration::from_secs(60);
 /// A fleet of 65 tunnels makes 1,100 flushes a day, 10 MB in 90 days. Longer than this they are kept for the events of theirs that are.
-pub const FLUSHES_MAX: Duration = Duration::from_secs(30 * 86_400);
+pub const FLUSHES_MAX: Duration = Duration::from_secs(14 * 86_400);
 /// A table that is this much older than promised is an alarm, once the recorder has run that long.
 pub const LATE_MAX: Duration = Duration::from_secs(3_600);
 
@@ -92,7 +92,7 @@ impl Expiring {
     }
 
     /// How long its rows are kept; `None` is for ever. Gaps explain the charts of hours; quarantine and flushes say what became of
-    /// events, flushes for a month where hours are kept longer ([`FLUSHES_MAX`]); what is said of counters is part of the proof of the
+    /// events, flushes for two weeks where hours are kept longer ([`FLUSHES_MAX`]); what is said of counters is part of the proof of the
     /// days.
     #[must_use]
     pub fn kept(self, retention: &RetentionConfig) -> Option<Duration> {
@@ -234,10 +234,10 @@ mod tests {
     }
 
     #[test]
-    fn flushes_are_kept_for_a_month_at_most_unless_events_are_kept_longer() {
+    fn flushes_are_kept_for_two_weeks_at_most_unless_events_are_kept_longer() {
         let kept =
             |hours, events| Expiring::Flushes.kept(&RetentionConfig { hours: hours * DAY, events: events * DAY, ..retention() });
-        assert_eq!([kept(90, 1), kept(7, 1), kept(7, 400)], [30, 7, 400].map(|days| Some(days * DAY)));
+        assert_eq!([kept(90, 1), kept(7, 1), kept(7, 400)], [14, 7, 400].map(|days| Some(days * DAY)));
     }
 
     #[test]
