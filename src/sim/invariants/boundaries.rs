@@ -4,6 +4,7 @@
 //! a clock step the cut comes within a second; each boundary that passes while the recorder lives and the database works
 //! is kept; and no event waits longer than `flush_interval` by the monotonic clock.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{TimeZone, Timelike};
@@ -31,8 +32,8 @@ pub struct Boundaries {
     interval: Duration,
     latency: Duration,
     last_kept: Option<Timestamp>,
-    /// A commit of this boundary has an unknown outcome.
-    in_doubt: Option<Timestamp>,
+    /// Boundaries since then whose commit has an unknown outcome.
+    in_doubt: BTreeSet<Timestamp>,
     last_life: u32,
 }
 
@@ -47,7 +48,7 @@ impl Boundaries {
             interval: settings.flush_interval,
             latency,
             last_kept: None,
-            in_doubt: None,
+            in_doubt: BTreeSet::new(),
             last_life: 0,
         }
     }
@@ -87,11 +88,11 @@ impl Boundaries {
         if boundary <= last {
             return Err(format!("{boundary} was kept although {last} had been kept before"));
         }
-        let doubted = self.in_doubt.take().filter(|doubted| *doubted < boundary);
+        let in_doubt = std::mem::take(&mut self.in_doubt);
         if (boundary.0 - last.0) / Timestamp::MINUTE < MINUTES_SEARCHED_MAX {
             let passed = self.passed(last, boundary);
-            let counted = [Some(passed), doubted.map(|doubted| self.passed(doubted, boundary))];
-            if !counted.contains(&Some(skipped as usize)) {
+            let kept_last = std::iter::once(last).chain(in_doubt.into_iter().filter(|doubted| *doubted < boundary));
+            if !kept_last.map(|kept| self.passed(kept, boundary)).any(|passed| passed == skipped as usize) {
                 return Err(format!("{passed} boundaries passed between {last} and {boundary}, and {skipped} were recorded"));
             }
         }
@@ -129,7 +130,7 @@ impl Invariant for Boundaries {
                 None => Ok(0),
             },
             Seen::Events { batch, answer: Answer::Unknown } => {
-                self.in_doubt = batch.info.boundary.or(self.in_doubt);
+                self.in_doubt.extend(batch.info.boundary);
                 Ok(0)
             }
             Seen::Looked(_) => {
@@ -141,7 +142,7 @@ impl Invariant for Boundaries {
                 let since = oracle.unstepped_for(seen.at).min(works_for).min(oracle.alive_for(seen.at));
                 let due = self.last_until(Timestamp(seen.wall.0 - COMMIT_WITHIN.as_micros() as i64));
                 // What is in doubt may be kept, and then the recorder knows it from the database.
-                if let (Some(due), Some(last)) = (due, self.last_kept.max(self.in_doubt))
+                if let (Some(due), Some(last)) = (due, self.last_kept.max(self.in_doubt.last().copied()))
                     && due > last
                     && seen.wall.since(due) + STEP_NOTICED_WITHIN < since
                 {
@@ -233,6 +234,22 @@ mod tests {
             history.flushed(info, &[], false, Answer::Unknown);
             keep(&mut history, 240, skipped, 0);
             history.is_good();
+        }
+    }
+
+    /// Found by seed 290036: power was lost as the answer was due, and the next boundary was in doubt once before it was kept.
+    #[test]
+    fn of_two_boundaries_in_doubt_each_may_count_as_kept() {
+        for (skipped, is_good) in [(2, true), (1, true), (0, false)] {
+            let mut history = History::of(checker());
+            keep(&mut history, 60, 0, 0);
+            for minutes in [120, 240] {
+                let boundary = Some(Timestamp(NOON.0 + minutes * Timestamp::MINUTE));
+                let info = FlushInfo { cause: FlushCause::Hourly, boundary, skipped_boundaries: 0, cut_at: NOON };
+                history.flushed(info, &[], false, Answer::Unknown);
+            }
+            keep(&mut history, 240, skipped, 0);
+            if is_good { history.is_good() } else { history.is_bad("2 boundaries passed") }
         }
     }
 
