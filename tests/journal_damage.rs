@@ -99,7 +99,9 @@ fn check(no: u64, damage: impl FnOnce(&mut Vec<u8>), expected: &[i64], kinds: &[
 fn check_disk(disk: &MemoryDisk, expected: &[i64], kinds: &[DamageKind], context: &str) {
     let report = verify(disk, Recorder::Stopped).unwrap();
     let found: Vec<_> = report.damage.iter().map(|damage| damage.kind).collect();
-    assert_eq!(found, kinds, "{context}: {:?}", report.damage);
+    // A kill leaves an open segment empty too, and no start has been there yet: nothing in it is damaged.
+    let is_empty = disk.read(&file(OPEN)).is_ok_and(|bytes| bytes.is_empty());
+    assert_eq!(found, if is_empty { &[] } else { kinds }, "{context}: {:?}", report.damage);
     assert_eq!(report.records(), expected.len(), "{context}");
     let (survivors, mut writer, repair) = open(disk, 2);
     assert_eq!(survivors, expected, "{context}");
