@@ -284,6 +284,7 @@ impl Histories {
     fn count(&mut self, tunnel: &TunnelKey, event: &Event) {
         let Some(sample) = &event.sample else { return };
         if !self.tunnels.contains_key(tunnel) {
+            // Of a tunnel that ends nothing can be learnt, and after a crash the journal may give again the end of one that was handed over.
             if event.kind == EventKind::Delete {
                 return;
             }
